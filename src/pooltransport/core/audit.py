@@ -1,0 +1,350 @@
+"""Looking at the books: counters, snapshot, the check of every invariant, the rebuild after an accident."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from pooltransport.stats import AcquireSource, DrainOutcome, HostStats, PoolStats
+
+from .books import fold
+from .policy import Policy
+from .queues import Hints, Turns
+from .records import C, ConnState, DialState, Entry, HostRecord, Waiter, WaiterState
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from .records import Actions, Lane
+
+_GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "waiting", "leases")
+
+
+def _host_stats(record: HostRecord[Any]) -> HostStats:
+    acquired = {source.value: record.acquired.get(source, 0) for source in AcquireSource}
+    acquired[AcquireSource.REUSED.value] += record.reused
+    idle = len(record.idle)
+    return HostStats(
+        origin=str(record.host),
+        active=record.conns - idle - record.draining - record.upgraded,
+        idle=idle,
+        dialing=record.dialing,
+        draining=record.draining,
+        upgraded=record.upgraded,
+        closing=record.closing,
+        waiting=len(record.queue) + len(record.held),
+        leases=record.leases,
+        acquired=acquired,
+        dials=record.dials,
+        dial_errors=record.dial_errors,
+        closed={reason.value: count for reason, count in record.closed.items()},
+        leaks=record.leaks,
+        drains={outcome.value: record.drains.get(outcome.value, 0) for outcome in DrainOutcome},
+        timeouts=dict(record.timeouts),
+        retries=record.retries,
+    )
+
+
+class Audited(Policy[C]):
+    """`note_…`, `conns`, `stats`, `rebuild`, `check`."""
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of all gauges and counters; work grows with the number of hosts."""
+        records = self._hosts.values()
+        hosts = [_host_stats(record) for record in records]
+        everything: HostRecord[C] = HostRecord(None)
+        for record in (self._forgotten, *records):
+            fold(record, everything)
+        counters = _host_stats(everything)._asdict()
+        del counters["origin"]
+        return PoolStats(
+            **{**counters, **{gauge: sum(getattr(host, gauge) for host in hosts) for gauge in _GAUGES}},
+            schema=1,
+            name=self.name,
+            hook_errors=self._hook_errors,
+            rebuilds=self._rebuilds,
+            limits=self.limits._asdict(),
+            hosts={host.origin: host for host in hosts},
+        )
+
+    # -- counters of what happens outside -----------------------------------------
+
+    def note_leak(self, conn: C) -> None:
+        """Count a response that was garbage-collected unclosed."""
+        self._record_of(conn).leaks += 1
+
+    def note_drain(self, conn: C, outcome: DrainOutcome) -> None:
+        """Count how reading the rest of a body on close ended."""
+        drains = self._record_of(conn).drains
+        drains[outcome.value] = drains.get(outcome.value, 0) + 1
+
+    def note_timeout(self, host: Hashable, phase: str) -> None:
+        """Count a timeout of the host in the phase."""
+        record = self._record(host)
+        record.timeouts[phase] = record.timeouts.get(phase, 0) + 1
+        self._tidy_host(record)
+
+    def note_retry(self, host: Hashable) -> None:
+        """Count a request to the host that was tried again."""
+        record = self._record(host)
+        record.retries += 1
+        self._tidy_host(record)
+
+    def note_hook_error(self) -> None:
+        """Count a hook that raised."""
+        self._hook_errors += 1
+
+    def _record_of(self, conn: C) -> HostRecord[C]:
+        entry = self._entries.get(conn)
+        return self._forgotten if entry is None else entry.record
+
+    # -- looking -------------------------------------------------------------------------
+
+    def conns(self) -> Iterator[tuple[C, Hashable, ConnState]]:
+        """Yield every connection whose socket is not known to be closed, with its key and state."""
+        for entry in list(self._entries.values()):
+            yield entry.conn, entry.key, entry.state
+
+    def idle_conns(self) -> Iterator[C]:
+        """Yield the idle connections, least recently used first."""
+        for entry in list(self._lru):
+            yield entry.conn
+
+    def state_of(self, conn: C) -> ConnState | None:
+        """Return what the connection does now, or None once it is closed."""
+        entry = self._entries.get(conn)
+        return None if entry is None else entry.state
+
+    def waiting_position(self, waiter: Waiter[C]) -> int:
+        """Return how many wait for a slot of the waiter's host; just after `get`, its place in the queue."""
+        lane = self._lanes.get(waiter.key)
+        return 0 if lane is None else len(lane.record.queue)
+
+    # -- rebuild -------------------------------------------------------------------
+
+    def rebuild(self, now: float | None = None) -> Actions[C]:
+        """Take all counts anew from the connections, dials and waiters, after an exception in the middle.
+
+        Returns the actions that the broken-off operation had decided, and those that became due.
+        """
+        self._rebuilds += 1
+        self._now = self._now if now is None else now
+        entries = sorted(self._entries.values(), key=lambda entry: entry.idle_since)
+        waiters = self._pending_waiters()
+        homeless = self._reset(entries, waiters)
+        for entry in homeless:
+            self._place(entry, self._now)
+        for record in list(self._hosts.values()):
+            self._advance(record)
+            while record.queue and self._has_room(record):
+                self._make_room(record, self._now)
+                self._grant(record)
+            self._settle(record)
+            self._open_gate(record)
+            self._tidy_host(record)
+        return self._flush()
+
+    def _pending_waiters(self) -> list[Waiter[C]]:
+        found: dict[Waiter[C], None] = {}
+        for lane in self._lanes.values():
+            found.update(lane.waiters)
+        for record in self._hosts.values():
+            found.update(record.queue)
+            found.update((ticket.waiter, None) for ticket in record.held if ticket.waiter is not None)
+        found.update((ticket.waiter, None) for ticket in self._dials if ticket.waiter is not None)
+        pending = (waiter for waiter in found if waiter.pending and waiter.state is not WaiterState.NEW)
+        return sorted(pending, key=lambda waiter: waiter.seq)
+
+    def _reset(self, entries: list[Entry[C]], waiters: list[Waiter[C]]) -> list[Entry[C]]:
+        """Fill the tables anew; return the connections that nobody uses and that are not idle."""
+        for record in self._hosts.values():
+            record.queue.clear()
+            record.held.clear()
+            record.orphans.clear()
+            record.idle.clear()
+            record.conns = record.closing = record.draining = record.upgraded = 0
+            record.dialing = record.aborting = record.leases = record.queued_seq = 0
+        self._lanes.clear()
+        self._lru.clear()
+        self._orphans.clear()
+        self._gate.clear()
+        self._dormant.clear()
+        self._hints = Hints()
+        self._turns = Turns(self._per_host, self._max_conns)
+        self._waiting = 0
+        homeless = self._reset_entries(entries)
+        for ticket in list(self._dials):
+            if ticket.state in {DialState.HELD, DialState.DONE}:  # broken off in `_start`, or at its end
+                ticket.state = DialState.RUNNING
+            ticket.record.dialing += 1
+            ticket.record.aborting += ticket.state is DialState.ABORTED
+            if ticket.waiter is not None and (ticket.waiter.dial is not ticket or not ticket.waiter.pending):
+                ticket.waiter = None
+            if ticket.waiter is None and ticket.state is DialState.RUNNING:
+                self._lane(ticket.key)
+                self._orphan(ticket)
+        self._slots = sum(record.slots for record in self._hosts.values())
+        for waiter in waiters:
+            lane = self._lane(waiter.key)
+            lane.waiters[waiter] = None
+            dial = waiter.dial
+            if dial is not None and dial in self._dials and dial.state is DialState.RUNNING:
+                self._assign(dial, waiter)
+            else:  # a grant is given again, in the order of asking
+                self._part(waiter)
+                waiter.state = WaiterState.QUEUED
+                lane.record.queue[waiter] = None
+                self._waiting += 1
+        self._firm = sum(record.firm for record in self._hosts.values())
+        return homeless
+
+    def _reset_entries(self, entries: list[Entry[C]]) -> list[Entry[C]]:
+        homeless: list[Entry[C]] = []
+        for entry in entries:
+            if entry.state is ConnState.CLOSING:
+                entry.record.closing += 1
+                continue
+            lane = entry.lane = self._lane(entry.key)
+            record = entry.record = lane.record
+            lane.conns += 1
+            record.conns += 1
+            record.leases += entry.used
+            entry.hint_no = 0
+            if entry.used:
+                record.draining += entry.state is ConnState.DRAINING
+                record.upgraded += entry.state is ConnState.UPGRADED
+                if entry.state is ConnState.IDLE:
+                    entry.state = ConnState.ACTIVE
+                if entry.used < entry.capacity and entry.retired is None:
+                    lane.stack[entry] = None
+            elif entry.state is ConnState.IDLE:
+                self._push_idle(entry, entry.idle_since)
+            else:
+                entry.state = ConnState.ACTIVE
+                homeless.append(entry)
+        return homeless
+
+    # -- check ---------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert every invariant. Work grows with everything there is: for tests."""
+        self._check_entries()
+        self._check_waiters()
+        self._check_dials()
+        self._check_hosts()
+        self._check_turns()
+        assert not self._out, "actions were decided and not returned"
+
+    def _check_entries(self) -> None:
+        open_entries = [entry for entry in self._entries.values() if entry.state is not ConnState.CLOSING]
+        for conn, entry in self._entries.items():
+            assert entry.conn == conn
+            assert entry.used >= 0
+            assert (entry.state is ConnState.IDLE) == (entry in self._lru), f"idle xor in use: {entry}"
+            assert (entry.state is ConnState.IDLE) == (entry in entry.record.idle)
+            if entry.state is not ConnState.CLOSING:
+                assert (entry.used == 0) == (entry.state is ConnState.IDLE), f"in use by nobody: {entry}"
+                assert self._lanes[entry.key] is entry.lane, "the lane of a connection was dropped"
+                assert entry.lane.record is entry.record is self._hosts[entry.record.host]
+                available = entry.used < entry.capacity and entry.retired is None
+                assert (entry in entry.lane.stack) == available, f"availability: {entry}"
+            else:
+                assert entry.used == 0
+                assert entry not in entry.lane.stack
+        stacked = [entry for lane in self._lanes.values() for entry in lane.stack]
+        assert set(self._lru) <= set(stacked) <= set(open_entries)
+        assert list(self._lru) == sorted(self._lru, key=lambda entry: entry.idle_since), "least recently used first"
+        assert len(self._lru) <= self._max_idle
+        hinted = {entry for entry in self._lru if entry.deadline < entry.idle_since + self._idle_timeout}
+        assert set(self._hints.live.values()) == hinted
+        assert all(self._hints.live[entry.hint_no] is entry for entry in hinted)
+        conns = Counter(entry.key for entry in open_entries)
+        for key, lane in self._lanes.items():
+            assert key == lane.key
+            assert not lane.empty, "an empty lane was kept"
+            assert lane.conns == conns[key]
+
+    def _check_waiters(self) -> None:
+        for lane in self._lanes.values():
+            record = lane.record
+            assert list(lane.waiters) == sorted(lane.waiters, key=lambda waiter: waiter.seq)
+            for waiter in lane.waiters:
+                assert waiter.pending
+                assert waiter.conn is None
+                assert waiter.error is None
+                assert (waiter.state is WaiterState.QUEUED) == (waiter in record.queue) == (waiter.dial is None)
+            assert not lane.stack or not lane.waiters or self._kept_by_order(lane), "a waiter starves beside a conn"
+        for record in self._hosts.values():
+            queue = list(record.queue)
+            assert queue == sorted(queue, key=lambda waiter: waiter.seq)
+            for waiter in queue:
+                assert waiter in self._lanes[waiter.key].waiters
+                assert self._lanes[waiter.key].record is record
+            if queue:
+                full = record.firm >= self._per_host
+                assert full or self._firm >= self._max_conns, "a free slot beside a waiter"
+                assert not full or not (record.idle or record.orphans), "idle beside a waiter of the same host"
+        assert self._waiting == sum(len(record.queue) + len(record.held) for record in self._hosts.values())
+
+    def _kept_by_order(self, lane: Lane[C]) -> bool:
+        queue = lane.record.queue
+        return bool(queue) and next(iter(queue)).seq < next(iter(lane.waiters)).seq
+
+    def _check_dials(self) -> None:
+        orphans = []
+        for ticket in self._dials:
+            assert ticket.state in {DialState.RUNNING, DialState.ABORTED}
+            assert ticket.record is self._hosts[ticket.host]
+            if ticket.waiter is not None:
+                assert ticket.state is DialState.RUNNING
+                assert ticket.waiter.dial is ticket
+                assert ticket.waiter.state is WaiterState.DIALING
+            elif ticket.state is DialState.RUNNING:
+                orphans.append(ticket)
+        assert set(orphans) == set(self._orphans)
+        assert len(orphans) <= self.limits.max_orphans
+        assert not (orphans and self.limits.disable_keep_alives)
+        for tables in ([lane.orphans for lane in self._lanes.values()], [r.orphans for r in self._hosts.values()]):
+            assert Counter(ticket for table in tables for ticket in table) == Counter(orphans)
+        for record in self._hosts.values():
+            assert len(record.orphans) <= self.limits.max_orphans_per_host
+            for ticket in record.held:
+                assert ticket.state is DialState.HELD
+                assert ticket.waiter is not None
+                assert ticket.waiter.state is WaiterState.GRANTED
+                assert ticket.waiter.dial is ticket
+
+    def _check_hosts(self) -> None:
+        for host, record in self._hosts.items():
+            entries = [entry for entry in self._entries.values() if entry.record is record]
+            dials = [ticket for ticket in self._dials if ticket.record is record]
+            states = Counter(entry.state for entry in entries)
+            assert record.host == host
+            assert record.conns == len(entries) - states[ConnState.CLOSING]
+            assert record.closing == states[ConnState.CLOSING]
+            assert record.draining == states[ConnState.DRAINING]
+            assert record.upgraded == states[ConnState.UPGRADED]
+            assert len(record.idle) == states[ConnState.IDLE] <= self._max_idle_per_host
+            assert record.leases == sum(entry.used for entry in entries)
+            assert record.dialing == len(dials)
+            assert record.aborting == sum(ticket.state is DialState.ABORTED for ticket in dials)
+            assert record.slots <= self._per_host, "more sockets than the host may have"
+            assert record.firm <= self._per_host
+            assert record.dormant == (record in self._dormant)
+        assert self._slots == sum(record.slots for record in self._hosts.values()) <= self._max_conns
+        assert self._firm == sum(record.firm for record in self._hosts.values()) <= self._max_conns
+
+    def _check_turns(self) -> None:
+        turns = self._turns
+        eligible = {record for record in self._hosts.values() if record.queue and record.firm < self._per_host}
+        assert set(turns.ring) == eligible
+        assert set(turns.starved) == {record for record in eligible if not record.firm}
+        if eligible:
+            assert self._firm >= self._max_conns, "a free slot beside a host that may have it"
+            assert not self._lru, "an idle connection beside a host that waits for the total"
+            assert not self._orphans, "an orphan dial beside a host that waits for the total"
+        assert all(record.queued_seq == next(iter(record.queue)).seq for record in turns.starved)
+        assert all(record.queued_seq == 0 for record in self._hosts.values() if record not in turns.starved)
+        held = {record for record in self._hosts.values() if record.held and record.slots < self._per_host}
+        assert set(self._gate) == held
+        assert not held or self._slots >= self._max_conns, "a free socket slot beside a grant"

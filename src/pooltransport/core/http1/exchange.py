@@ -1,0 +1,249 @@
+"""One HTTP/1.1 exchange: what the answer is, where it ends, whether the connection may be reused.
+
+Rules (RFC 9112 sections 6 and 9, contract section 8):
+
+1. The exchange decides the framing itself, whatever the codec: none (HEAD, 204, 304), by length,
+   chunked, until close. Content-Length together with Transfer-Encoding is an error.
+2. Header bytes of all 1xx and of the final response are bounded together.
+3. A connection may be used again only at a message boundary, with nothing left in the buffer, when
+   neither side said close, the body was not delimited by close, and the request was sent whole.
+4. After any error the exchange is of no use, and `reusable` is False.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pooltransport.errors import IncompleteBody, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from .codec import Head, Http1Codec, RawHeaders
+
+_SWITCHING_PROTOCOLS = 101
+
+
+class Framing(Enum):
+    """How the end of a body is found."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until_close"
+
+
+class Exchange:
+    """The response half of one exchange. `method` is the request's; `close_sent` that it said close."""
+
+    __slots__ = (
+        "_codec",
+        "_fed",
+        "_head_done",
+        "_keep_alive",
+        "_limit",
+        "_method",
+        "_pending",
+        "complete",
+        "framing",
+        "hint_max",
+        "hint_timeout",
+        "left",
+        "request_sent",
+        "trailers",
+    )
+
+    def __init__(self, codec: Http1Codec, method: str, limit: int, *, close_sent: bool = False) -> None:
+        self._codec = codec
+        self._method = method
+        self._limit = limit
+        self._fed = 0
+        self._head_done = False
+        self._keep_alive = not close_sent
+        self._pending = b""
+        self.framing = Framing.NONE
+        self.left: int | None = None  # bytes of the body still to come, where that is known
+        self.complete = False
+        self.request_sent = False
+        self.trailers: RawHeaders = []
+        self.hint_timeout: float | None = None
+        self.hint_max: int | None = None
+        codec.begin(method)
+
+    @property
+    def started(self) -> bool:
+        """Report whether any byte of the response has come."""
+        return self._fed > 0
+
+    @property
+    def reusable(self) -> bool:
+        """Report whether the connection may carry another exchange (rule 3)."""
+        return self.complete and self._keep_alive and self.request_sent and not self._pending
+
+    @property
+    def may_be_reusable(self) -> bool:
+        """Report whether reading the rest of the body could make it `reusable`."""
+        return self._keep_alive and self.request_sent and self.framing is not Framing.UNTIL_CLOSE
+
+    @property
+    def wants_close(self) -> bool:
+        """Report whether one side said that this is the connection's last exchange."""
+        return not self._keep_alive
+
+    @property
+    def has_surplus(self) -> bool:
+        """Report whether bytes came behind the end of the response."""
+        return self.complete and bool(self._pending)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the wire (not empty)."""
+        self._fed += len(data)
+        if not self._head_done or self.framing is Framing.CHUNKED:
+            self._codec.feed(data)
+        else:
+            self._pending = self._pending + data if self._pending else data
+
+    def next_head(self) -> Head | None:
+        """Return the next 1xx or the final header, or None if more bytes are needed.
+
+        Raises `RemoteProtocolError` for what is no HTTP, for more header bytes than the limit, and
+        for a header that does not say where the message ends.
+        """
+        head = self._codec.next_head()
+        if head is None:
+            if self._fed > self._limit:
+                raise self._too_long()
+            return None
+        # Some of what was fed may be body: only what the headers used counts.
+        if self._fed > self._limit and self._fed - self._codec.unused() > self._limit:
+            raise self._too_long()
+        if head.status >= 200 or head.status == _SWITCHING_PROTOCOLS:  # noqa: PLR2004 - RFC 9110 15.2
+            self._finish_head(head)
+        return head
+
+    def _too_long(self) -> RemoteProtocolError:
+        return RemoteProtocolError(
+            f"the server's response headers exceeded {self._limit} bytes (max_response_header_bytes)"
+        )
+
+    def _finish_head(self, head: Head) -> None:
+        fields = _interesting(head.headers)
+        self._decide_keep_alive(head, fields)
+        self.framing, self.left = self._framing(head, fields)
+        if self.framing is not Framing.CHUNKED:
+            self._pending = self._codec.take_rest()
+        self._head_done = True
+        if self.framing is Framing.NONE or self.left == 0:
+            self.complete = True
+
+    def _framing(self, head: Head, fields: dict[bytes, bytes]) -> tuple[Framing, int | None]:
+        coding, length = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+        if self._method == "HEAD" or head.status in (204, 304):
+            return Framing.NONE, 0
+        if head.status == _SWITCHING_PROTOCOLS:
+            self._keep_alive = False
+            return Framing.NONE, 0
+        if coding is not None and length is not None:
+            raise RemoteProtocolError(
+                "the response has both Content-Length and Transfer-Encoding: its end cannot be trusted"
+            )
+        if coding is not None and head.version != "1.0":
+            return Framing.CHUNKED, None
+        if length is not None:
+            if not length.isdigit():
+                raise RemoteProtocolError(f"bad Content-Length {length[:40]!r}")
+            return Framing.LENGTH, int(length)
+        self._keep_alive = False
+        return Framing.UNTIL_CLOSE, None
+
+    def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
+        tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
+        if b"close" in tokens:
+            self._keep_alive = False
+        elif head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields):
+            self._keep_alive = False
+        hint = fields.get(b"keep-alive")
+        if hint is not None:
+            self.hint_timeout, self.hint_max = parse_keep_alive(hint)
+
+    def next_data(self) -> bytes | None:
+        """Return body bytes, ``b""`` when the body is complete, None if more bytes are needed."""
+        if self.complete:
+            return b""
+        if self.framing is Framing.CHUNKED:
+            return self._next_chunk()
+        data = self._pending
+        if not data:
+            return None
+        self._pending = b""
+        if self.left is None:
+            return data
+        if len(data) > self.left:
+            data, self._pending = data[: self.left], data[self.left :]
+        self.left -= len(data)
+        if self.left == 0:
+            self.complete = True
+        return data
+
+    def _next_chunk(self) -> bytes | None:
+        data = self._codec.next_chunk()
+        if data == b"":
+            self.complete = True
+            self.left = 0
+            self.trailers = self._codec.trailers()
+            self._pending = self._codec.take_rest()
+        return data
+
+    def end_of_stream(self, bytes_read: int) -> None:
+        """Take the end of the connection inside the body: the clean end of one until close.
+
+        Raises `IncompleteBody` where the framing says that more should have come.
+        """
+        if self.framing is Framing.UNTIL_CLOSE:
+            self.complete = True
+            self.left = 0
+            return
+        if self.left is not None:
+            expected = bytes_read + self.left
+            raise IncompleteBody(
+                f"the server closed the connection after {bytes_read} of {expected} body bytes",
+                bytes_read=bytes_read,
+                bytes_expected=expected,
+            )
+        raise IncompleteBody(
+            f"the server closed the connection inside a chunked body, after {bytes_read} bytes",
+            bytes_read=bytes_read,
+        )
+
+
+_FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
+
+
+def _interesting(headers: RawHeaders) -> dict[bytes, bytes]:
+    """Return the fields that framing and reuse depend on; repeated ones joined, as a list field is."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        # Longest first look at the length: most fields are not among the four.
+        if len(name) in (10, 14, 17) and (lower := name.lower()) in _FIELDS:
+            found[lower] = value if lower not in found else found[lower] + b"," + value
+    length = found.get(b"content-length")
+    if length is not None and b"," in length:
+        values = {part.strip() for part in length.split(b",")}
+        if len(values) > 1:
+            raise RemoteProtocolError(f"the response has different Content-Length values: {length[:60]!r}")
+        found[b"content-length"] = values.pop()
+    return found
+
+
+def parse_keep_alive(value: bytes) -> tuple[float | None, int | None]:
+    """Return the ``timeout`` and ``max`` of a Keep-Alive field; nonsense is ignored, it is a hint."""
+    timeout: float | None = None
+    most: int | None = None
+    for part in value.split(b","):
+        name, _, number = part.strip().partition(b"=")
+        number = number.strip(b' "')
+        if number.isdigit() and len(number) < 10:  # noqa: PLR2004 - thirty years of seconds
+            if name.strip().lower() == b"timeout":
+                timeout = float(number)
+            elif name.strip().lower() == b"max":
+                most = int(number)
+    return timeout, most

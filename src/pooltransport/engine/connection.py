@@ -1,0 +1,89 @@
+"""One pooled connection (Go: persistConn): a stream, its parser, and what is remembered of its life."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from pooltransport.trace import ConnInfo, GotConnInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pooltransport.core.http1.codec import Http1Codec
+    from pooltransport.core.keys import ConnectKey
+    from pooltransport.runtime.protocols import Runtime, Stream
+    from pooltransport.stats import CloseReason
+
+    from pooltransport.trace import Hooks
+
+_ids = itertools.count(1)
+
+
+class Connection:
+    """What the pool pools. It refers to nothing of the requests it serves, but for the hooks of the
+    one that holds it, which are told when it is closed meanwhile.
+    """
+
+    __slots__ = (
+        "close_reason",
+        "codec",
+        "created",
+        "hooks",
+        "id",
+        "idle_since",
+        "key",
+        "on_idle_event",
+        "requests_served",
+        "reused",
+        "runtime",
+        "stream",
+    )
+
+    def __init__(self, key: ConnectKey, runtime: Runtime, stream: Stream, codec: Http1Codec, now: float) -> None:
+        self.id = next(_ids)
+        self.key = key
+        self.runtime = runtime
+        self.stream = stream
+        self.codec = codec
+        self.created = now
+        self.idle_since = now
+        # It came through the pool, even if it never carried a request (Go POOL-08): only what fails
+        # on such a connection may be tried again.
+        self.reused = False
+        self.requests_served = 0
+        self.hooks: Hooks | None = None
+        self.close_reason: CloseReason | None = None
+        self.on_idle_event: Callable[[CloseReason], None] | None = None
+
+    def got_info(self, now: float, queue_time: float, *, was_idle: bool) -> GotConnInfo:
+        """Return what the `got_conn` hook is told."""
+        stream = self.stream
+        return GotConnInfo(
+            stream.remote_addr,
+            stream.local_addr,
+            self.reused,
+            was_idle,
+            now - self.idle_since if was_idle else 0.0,
+            queue_time,
+            "http/1.1",
+            stream.tls,
+            now - self.created,
+            self.requests_served,
+            self.id,
+        )
+
+    def info(self, now: float) -> ConnInfo:
+        """Return what the `conn_closed` hook is told."""
+        stream = self.stream
+        return ConnInfo(
+            self.id,
+            self.key.origin,
+            stream.remote_addr,
+            stream.local_addr,
+            now - self.created,
+            self.requests_served,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} {self.key.origin} served {self.requests_served}>"

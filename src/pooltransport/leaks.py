@@ -1,0 +1,245 @@
+"""Leases, the guard that notices a dropped response, and the reports (contract section 3).
+
+Rules:
+
+1. Nothing that the pool or a loop can reach may refer to a Response: it could never be collected.
+   The chain is Response -> body -> guard -> lease -> connection, one way.
+2. The guard's ``__del__`` runs anywhere: in any thread, inside the collector, under anybody's lock.
+   It only calls what the lease was given for that, which is re-entrant. No user code runs there.
+3. A lease has one exit: `Lease.end` reports True once, to whoever ends it.
+4. A report goes to the counter (at once), and at a safe point to the hook, the logger and the
+   warnings filter, in this order; a failing report loses nothing.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import UnclosedResponseWarning, UnclosedTransportWarning
+from .trace import LeakReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+    from .trace import Hooks
+
+_PACKAGE = __name__.partition(".")[0]
+_REPORT_AGAIN_AFTER = 60.0
+
+
+class Site(NamedTuple):
+    """A line of the caller's: its code object and the instruction, no frame (it would pin locals)."""
+
+    code: CodeType
+    lasti: int
+
+    @property
+    def line(self) -> int:
+        for start, end, line in self.code.co_lines():
+            if start <= self.lasti < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line}"
+
+
+def find_site(ignored: tuple[str, ...]) -> Site | None:
+    """Return the first line on the stack that is neither ours nor in one of the `ignored` modules."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to look at a stack
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or ""
+        if not module.startswith(_PACKAGE) and not (ignored and module.startswith(ignored)):
+            return Site(frame.f_code, frame.f_lasti)
+        frame = frame.f_back
+    return None
+
+
+class Lease:
+    """One use of one connection, from its delivery to its return. It never refers to a response."""
+
+    __slots__ = (
+        "_latch",
+        "bytes_expected",
+        "bytes_read",
+        "conn",
+        "epoch",
+        "hooks",
+        "id",
+        "method",
+        "opened_at",
+        "origin",
+        "site",
+        "status_code",
+        "streamed_by",
+        "task",
+        "thread",
+    )
+
+    def __init__(
+        self, lease_id: int, conn: Any, method: str, hooks: Hooks | None, site: Site | None, now: float, epoch: int
+    ) -> None:
+        self.id = lease_id
+        self.conn = conn
+        self.method = method
+        self.origin = conn.key.origin
+        self.hooks = hooks
+        self.site = site
+        self.opened_at = now
+        self.epoch = epoch  # of the process: a child has other leases than its parent
+        self.status_code = 0
+        self.bytes_read = 0
+        self.bytes_expected: int | None = None
+        self.thread = _thread.get_ident()
+        self.task = ""
+        self.streamed_by = "round_trip"
+        self._latch = _thread.allocate_lock()
+
+    def end(self) -> bool:
+        """Report whether the caller is the one that ends this lease."""
+        return self._latch.acquire(blocking=False)
+
+    @property
+    def is_open(self) -> bool:
+        return not self._latch.locked()
+
+
+class Guard:
+    """Notices that its owner was dropped. Give it to the one object that users hold."""
+
+    __slots__ = ("_on_drop", "_what")
+
+    def __init__(self, on_drop: Callable[[Any], None], what: Any) -> None:
+        self._on_drop: Callable[[Any], None] | None = on_drop
+        self._what = what
+
+    def disarm(self) -> None:
+        """Forget it: the owner was closed properly."""
+        self._on_drop = self._what = None
+
+    def __del__(self) -> None:
+        on_drop = self._on_drop
+        if on_drop is not None:
+            on_drop(self._what)
+
+
+class LeakLog:
+    """Counts leaks by line and says when a line is worth a word: the 1st, 10th, 100th ... or once a minute."""
+
+    def __init__(self) -> None:
+        self._sites: dict[str, list[float]] = {}  # site: [count, time of the last word]
+
+    def count(self, site: str, now: float) -> tuple[int, bool]:
+        """Count one more leak of `site`; return how many there were and whether to speak."""
+        if len(self._sites) > 1000 and site not in self._sites:  # noqa: PLR2004 - sites are lines of code
+            self._sites.clear()
+        row = self._sites.setdefault(site, [0, 0.0])
+        row[0] += 1
+        count = int(row[0])
+        power = 1
+        while power < count:
+            power *= 10
+        loud = count == power or now - row[1] >= _REPORT_AGAIN_AFTER
+        if loud:
+            row[1] = now
+        return count, loud
+
+
+_FIXES = {
+    "round_trip": "with transport.round_trip(...) as response:",
+    "stream": "with client.stream(...) as response:",
+    "send": "with client.send(request, stream=True) as response:",
+}
+
+
+def make_report(lease: Lease, count: int, now: float, gauges: str, thread: str) -> LeakReport:
+    """Return what is known of a dropped response."""
+    site, function = (str(lease.site), lease.site.code.co_qualname) if lease.site is not None else ("", "")
+    expected = f" of {lease.bytes_expected}" if lease.bytes_expected is not None else ""
+    age = now - lease.opened_at
+    opened = f"Opened at {site} in {function}" if site else "Opened at a line that was not recorded"
+    task = f", task {lease.task!r}" if lease.task else ""
+    fix = _FIXES.get(lease.streamed_by, _FIXES["round_trip"])
+    fix = f"async {fix}".replace("with transport.", "with await transport.") if lease.task else fix
+    message = (
+        f"response never closed: {lease.method} {lease.origin} [{lease.status_code}], "
+        f"{lease.bytes_read}{expected} body bytes read, dropped {age:.1f} s after it was opened. "
+        f"Its connection was closed instead of reused; the slot was returned ({gauges}).\n"
+        f"{opened}, thread {thread!r}{task}. Leak number {count} from this line.\n"
+        f"Fix: `{fix}` (or response.{'aclose' if lease.task else 'close'}()). [PT-LEAK]"
+    )
+    return LeakReport(
+        lease.method,
+        lease.origin,
+        lease.status_code,
+        site,
+        function,
+        age,
+        lease.bytes_read,
+        lease.bytes_expected,
+        thread,
+        lease.task,
+        count,
+        message,
+    )
+
+
+# Words that no transport will say any more: those about transports that were dropped themselves.
+pending: deque[Callable[[], None]] = deque()
+
+
+def flush() -> None:
+    """Say what is pending. A safe point of any transport, the housekeeper and the end of the process."""
+    while pending:
+        try:
+            say = pending.popleft()
+        except IndexError:
+            return
+        say()
+
+
+def warn_response(report: LeakReport) -> None:
+    """Tell the logger and the warnings filter."""
+    import logging  # noqa: PLC0415 - only a leak pays for it
+
+    extra = {key: value for key, value in report._asdict().items() if key not in ("message", "thread")}
+    extra["leak_thread"] = report.thread
+    logging.getLogger("pooltransport.leak").warning("%s", report.message, extra=extra)
+    filename, _, line = report.site.rpartition(":")
+    _warn(report.message, UnclosedResponseWarning, filename or "<unknown>", int(line or 1))
+
+
+def warn_transport(what: str, site: Site | None, sockets: int) -> None:
+    """Tell that a transport was dropped with `sockets` connections open."""
+    message = f"unclosed {what} with {sockets} open connections; they were closed. Fix: `with` it, or close() it."
+    if site is None:
+        _warn(message, UnclosedTransportWarning, "<unknown>", 1)
+    else:
+        _warn(f"{message} Made at {site}.", UnclosedTransportWarning, site.code.co_filename, site.line)
+
+
+def _warn(message: str, category: type[Warning], filename: str, line: int) -> None:
+    import warnings  # noqa: PLC0415 - as above
+
+    try:
+        warnings.warn_explicit(message, category, filename, line)
+    except Warning as error:
+        # A filter made an error of it. It belongs to who dropped the response, and not to the innocent
+        # caller at this safe point: it goes where the errors of finalizers go.
+        sys.unraisablehook(
+            _Unraisable(type(error), error, error.__traceback__, "pooltransport found an unclosed response", None)
+        )
+
+
+class _Unraisable(NamedTuple):
+    """What `sys.unraisablehook` is told."""
+
+    exc_type: type[BaseException]
+    exc_value: BaseException
+    exc_traceback: Any
+    err_msg: str
+    object: Any

@@ -1,0 +1,394 @@
+"""`Request` and `Timeout`: what a caller asks for. Values: no I/O, no clock.
+
+Rules:
+
+1. Everything is validated here, before anything is dialed: Go finds some of it only after taking a
+   connection, and kills that (Go row WRITE-11).
+2. A request never changes: transports, retries and other threads share it. What differs for one
+   client is a copy (`Request.with_defaults`). Only its body and its trailers have a state.
+3. Headers that decide where a message ends belong to us (RFC 9112 section 6): given by the caller,
+   they must agree with the body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+
+from .bodies import NO_BODY, RequestBody
+from .errors import ConfigError, InvalidRequest
+from .headers import EMPTY_HEADERS, Headers, check_method
+from .url import URL, host_field, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from .bodies import Content
+    from .headers import HeaderItems, HeadersInput
+    from .trace import ClientTrace
+
+__all__ = ["UNSET", "URL", "Headers", "Request", "Timeout", "Unset", "parse_url"]
+
+
+class Unset:
+    """The type of `UNSET`: "not given", where None means "none"."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __reduce__(self) -> str:
+        return "UNSET"  # copies and pickles are the one object: it is compared with "is"
+
+
+UNSET: Final = Unset()
+
+if TYPE_CHECKING:
+    Seconds: TypeAlias = float | Unset | None
+    TimeoutInput: TypeAlias = "float | Timeout | Unset | None"
+
+
+class Timeout:
+    """How long a request may take; each field in seconds, None for no such limit (contract section 2).
+
+    `total`: everything, from the call to the last body byte, redirects and retries included.
+    `acquire`: waiting for a connection. `connect`: from the dial's permission to its end. `tls`: one
+    handshake. `response_header`: from the request fully sent to the final headers. `read`, `write`:
+    without any progress. A field left out takes the client's value, then the transport's.
+
+    Immutable, hashable. Raises `ConfigError` unless each is None or a positive finite number.
+    """
+
+    __slots__ = ("acquire", "connect", "read", "response_header", "tls", "total", "write")
+
+    total: Seconds
+    acquire: Seconds
+    connect: Seconds
+    tls: Seconds
+    response_header: Seconds
+    read: Seconds
+    write: Seconds
+
+    def __init__(
+        self,
+        total: Seconds = UNSET,
+        *,
+        acquire: Seconds = UNSET,
+        connect: Seconds = UNSET,
+        tls: Seconds = UNSET,
+        response_header: Seconds = UNSET,
+        read: Seconds = UNSET,
+        write: Seconds = UNSET,
+    ) -> None:
+        values = (total, acquire, connect, tls, response_header, read, write)
+        problems = [
+            _timeout_problem(name, value)
+            for name, value in zip(_FIELDS, values, strict=True)
+            if not (value is UNSET or value is None or _is_seconds(value))
+        ]
+        if problems:
+            raise ConfigError(problems)
+        self._fill(values)
+
+    @staticmethod
+    def of(value: TimeoutInput) -> Timeout:
+        """Return `value` as a `Timeout`: a number is the total, None is "no total", UNSET sets nothing.
+
+        Raises `ConfigError` for anything else, and for a number that is not positive and finite.
+        """
+        if value is UNSET:
+            return NO_TIMEOUT_SET
+        if isinstance(value, Timeout):
+            return value
+        if value is None or _is_seconds(value):
+            return _timeout((value, *_NOTHING_ELSE))
+        raise ConfigError(_timeout_problem("", value))
+
+    def over(self, other: Timeout) -> Timeout:
+        """Return a `Timeout` with this one's fields where they are set, else those of `other`."""
+        if self is other or other is NO_TIMEOUT_SET:
+            return self
+        if self is NO_TIMEOUT_SET:
+            return other
+        mine, others = self._values(), other._values()
+        merged = tuple(b if a is UNSET else a for a, b in zip(mine, others, strict=True))
+        return self if merged == mine else _timeout(merged)
+
+    def _fill(self, values: tuple[Seconds, ...]) -> None:
+        for name, value in zip(_FIELDS, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def _values(self) -> tuple[Seconds, ...]:
+        return (self.total, self.acquire, self.connect, self.tls, self.response_header, self.read, self.write)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Timeout does not change: make a new one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Timeout does not change: make a new one")
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Timeout) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        pairs = zip(_FIELDS, self._values(), strict=True)
+        return f"Timeout({', '.join(f'{name}={value!r}' for name, value in pairs if value is not UNSET)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _timeout, (self._values(),)
+
+
+def _timeout(values: tuple[Seconds, ...]) -> Timeout:
+    """Return a Timeout of values that were checked before."""
+    timeout = object.__new__(Timeout)
+    timeout._fill(values)
+    return timeout
+
+
+_FIELDS = ("total", "acquire", "connect", "tls", "response_header", "read", "write")
+_NOTHING_ELSE = (UNSET,) * 6
+NO_TIMEOUT_SET: Final = Timeout()
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _timeout_problem(name: str, value: object) -> str:
+    what = f"timeout {name}={value!r}" if name else f"timeout={value!r}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{what}: give seconds above 0, or use None for no timeout"
+    kinds = "a number of seconds or None" if name else "a number of seconds, a Timeout or None"
+    return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout)"
+
+
+# RFC 9110 section 6.5.1: a trailer must not say how the message is framed, routed, authenticated or
+# to be read, since all that is decided before it comes. Go refuses the first three (row TRAIL-04).
+_NOT_IN_TRAILER = frozenset(
+    {
+        b"transfer-encoding",
+        b"trailer",
+        b"content-length",
+        b"host",
+        b"connection",
+        b"te",
+        b"upgrade",
+        b"expect",
+        b"authorization",
+        b"proxy-authorization",
+        b"cookie",
+        b"content-encoding",
+        b"content-type",
+        b"content-range",
+    }
+)
+
+
+class Request:
+    """One request, to be sent by `round_trip` of a transport or `send` of a client. Never changed by either.
+
+    `method`: a token, sent as given but for the nine of RFC 9110, which go out in upper case. `url`: an
+    absolute http or https address. `headers`: anything `Headers` takes; a Host among them is sent
+    instead of the URL's. `content`: see `RequestBody.of`. `timeout`: seconds for everything, a
+    `Timeout`, or None for no total. `trace`: hooks for this request. `retry_stale`: False (True)
+    never (always, where that is safe) repeats it on a connection that had gone stale; None leaves it
+    to the transport. `trailers`: fields sent behind a chunked body; the names given here are announced,
+    and `request.trailers` may be changed until the body has been read, to hold a digest of it.
+    `extensions`: notes of yours and of adapters, for callables that are given the request.
+
+    Raises `InvalidRequest` before anything is dialed for what cannot be sent: also a Content-Length
+    that differs from a known length or has no body, a Transfer-Encoding other than ``chunked`` or
+    without a body or beside a Content-Length, several Hosts, trailers without a body or with a
+    Content-Length. `ConfigError` for a bad timeout.
+    """
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_content",
+        "_headers",
+        "_host",
+        "_method",
+        "_trailers",
+        "_url",
+        "client_trace",
+        "extensions",
+        "retry_stale",
+        "timeout",
+        "trace",
+    )
+
+    client_trace: ClientTrace | None  # of the client that made the request; `trace` is the caller's
+    extensions: dict[str, Any]
+    retry_stale: bool | None
+    timeout: Timeout
+    trace: ClientTrace | None
+
+    def __init__(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        headers: HeadersInput = None,
+        content: Content = None,
+        timeout: TimeoutInput = UNSET,
+        trace: ClientTrace | None = None,
+        retry_stale: bool | None = None,
+        trailers: HeadersInput = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> None:
+        self._method = check_method(method)
+        self._url = parse_url(url)
+        self._content = content
+        self._body = NO_BODY if content is None else RequestBody.of(content)
+        self.timeout = NO_TIMEOUT_SET if timeout is UNSET else Timeout.of(timeout)
+        self.trace = trace
+        self.client_trace = None
+        self.retry_stale = retry_stale
+        self.extensions = {} if extensions is None else extensions
+        self._trailers = None if trailers is None else Headers(trailers)
+        if headers is None and trailers is None:
+            self._headers = EMPTY_HEADERS
+            self._host = None
+            self._chunked = self._body.length is None
+        else:
+            self._headers = _own_headers(headers)
+            self._host = _host_override(self._headers)
+            self._chunked = _framing(self._headers, self._body, content is not None, self._trailers)
+
+    @property
+    def method(self) -> str:
+        """The method, as it is sent."""
+        return self._method
+
+    @property
+    def url(self) -> URL:
+        """Where it goes."""
+        return self._url
+
+    @property
+    def headers(self) -> Headers:
+        """The caller's headers, frozen. What the transport adds is not among them (Go row WRITE-02)."""
+        return self._headers
+
+    @property
+    def content(self) -> Content:
+        """What was given as the body."""
+        return self._content
+
+    @property
+    def body(self) -> RequestBody:
+        """The body as it is sent; its `length` is the Content-Length, unless the request is `chunked`."""
+        return self._body
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body goes out in chunked coding: of unknown length, with trailers, or as the caller said."""
+        return self._chunked
+
+    @property
+    def trailers(self) -> Headers | None:
+        """The fields behind the body; of all of the request, only these may be changed."""
+        return self._trailers
+
+    @property
+    def host_header(self) -> bytes:
+        """The value of Host: the caller's, else the URL's."""
+        return self._url.host_header if self._host is None else self._host
+
+    def raw_header_items(self) -> HeaderItems:
+        """Return the caller's fields as bytes, in order, as given; not a copy: do not change it."""
+        return self._headers._raw  # noqa: SLF001 - `raw` copies, and this is on the hot path
+
+    def raw_trailer_items(self) -> HeaderItems:
+        """Return the trailers as they are now. Raises `InvalidRequest` for one that cannot be a trailer."""
+        return [] if self._trailers is None else _checked_trailers(self._trailers)
+
+    def with_defaults(self, timeout: Timeout, client_trace: ClientTrace | None) -> Request:
+        """Return this request with a client's timeout under its own and the client's trace; itself if
+        that changes nothing. The copy shares the body: of a stream only one of the two can be sent.
+        """
+        merged = self.timeout.over(timeout)
+        trace = client_trace if self.client_trace is None else self.client_trace
+        if merged is self.timeout and trace is self.client_trace:
+            return self
+        copy = object.__new__(Request)
+        for name in Request.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.timeout = merged
+        copy.client_trace = trace
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<Request {self._method} {self._url.redacted}>"
+
+
+def _own_headers(headers: HeadersInput) -> Headers:
+    """Return frozen headers: those of another request as they are, else a copy that nobody else has."""
+    if isinstance(headers, Headers) and headers.is_frozen:
+        return headers
+    return Headers(headers).freeze()
+
+
+def _host_override(headers: Headers) -> bytes | None:
+    values = headers.raw_values(b"host")
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidRequest(f"header 'Host' is given {len(values)} times: a request has one (RFC 9112 §3.2)")
+    return host_field(values[0])
+
+
+def _framing(headers: Headers, body: RequestBody, given: bool, trailers: Headers | None) -> bool:
+    """Check that the framing headers and trailers agree with the body; report whether it goes out chunked.
+
+    A Content-Length fixes the length of a body that cannot tell its own.
+    """
+    lengths = headers.raw_values(b"content-length")
+    codings = headers.raw_values(b"transfer-encoding")
+    if codings:
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise InvalidRequest("header 'Transfer-Encoding' can only be 'chunked': encode the content yourself")
+        if not given:
+            raise InvalidRequest("header 'Transfer-Encoding' without a body: give content=, or leave it out")
+        if lengths:
+            raise InvalidRequest(
+                "headers 'Transfer-Encoding' and 'Content-Length' exclude each other (RFC 9112 §6.2): leave both out"
+            )
+    if trailers is not None and trailers:
+        if lengths:
+            raise InvalidRequest("trailers need a chunked body: leave 'Content-Length' out (RFC 9112 §7.1.2)")
+        if not given:
+            raise InvalidRequest("trailers without a body: give content=, or send them as headers")
+        _checked_trailers(trailers)
+        return True
+    if lengths:
+        _fix_length(lengths, body)
+    return bool(codings) or body.length is None
+
+
+def _fix_length(values: Sequence[bytes], body: RequestBody) -> None:
+    # isdigit() is ASCII only for bytes. 18 digits are an exabyte; without a bound int() is quadratic.
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 18:
+        raise InvalidRequest("header 'Content-Length' must be one number of bytes, in digits: or leave it out")
+    declared = int(values[0])
+    if body.length is None:
+        body.length = declared
+    elif declared != body.length:
+        held = "no body" if body is NO_BODY else f"a body of {body.length} bytes"
+        raise InvalidRequest(f"header 'Content-Length' says {declared}, but the request has {held}: leave it out")
+
+
+def _checked_trailers(trailers: Headers) -> HeaderItems:
+    items = list(trailers.raw)
+    for name, _ in items:
+        if name.lower() in _NOT_IN_TRAILER:
+            raise InvalidRequest(f"{name.decode()!r} cannot be a trailer (RFC 9110 §6.5.1): send it as a header")
+    return items

@@ -1,0 +1,104 @@
+"""What the colours share about raw sockets: making, naming, and asking the kernel about them."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from pooltransport.stats import CloseReason
+from pooltransport.trace import TLSInfo
+
+if TYPE_CHECKING:
+    from .protocols import Address, SocketOptions
+
+_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
+# Large enough for a TLS record and for most answers in one call; small enough to be allocated cheaply.
+READ_SIZE = 65_536
+
+
+def make_socket(address: Address, options: SocketOptions) -> socket.socket:
+    """Make a socket for `address`, with every option set, not connected yet."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        if address.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if options.keepalive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if options.local_address is not None:
+                sock.bind(options.local_address)
+        for level, option, value in options.extra:
+            sock.setsockopt(level, option, value)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def address_text(sockaddr: Any) -> str:
+    """Return ``host:port`` of a socket address, or the path of a Unix socket."""
+    if isinstance(sockaddr, tuple):
+        host, port = sockaddr[0], sockaddr[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(sockaddr or "")
+
+
+def names(sock: socket.socket) -> tuple[str, str]:
+    """Return the texts of the remote and the local address; empty where the kernel says no more."""
+    try:
+        return address_text(sock.getpeername()), address_text(sock.getsockname())
+    except OSError:
+        return "", ""
+
+
+class Probe:
+    """Asks the kernel about one idle socket: a poll object made once, one system call a question."""
+
+    __slots__ = ("_poller", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+
+    def events(self) -> int:
+        """Return what is there to read or to know, 0 for nothing."""
+        events = self._poller.poll(0)
+        return events[0][1] if events else 0
+
+    def gone(self) -> bool:
+        """Report whether the peer has ended the stream."""
+        return bool(self.events() & _GONE)
+
+    def check(self) -> CloseReason | None:
+        """Say why an idle plain socket cannot be used: what is readable on it is an end or unasked
+        for. A stray ``HTTP/1.x 408`` is an end too, said in words (Go IDLE-06).
+        """
+        events = self.events()
+        if not events:
+            return None
+        if events & _GONE:
+            return CloseReason.SERVER_CLOSED_IDLE
+        try:
+            return unsolicited(self._sock.recv(16, socket.MSG_PEEK))
+        except OSError:
+            return CloseReason.SERVER_CLOSED_IDLE
+
+
+def unsolicited(data: bytes) -> CloseReason:
+    """Name what came on an idle connection."""
+    if not data or (data.startswith(b"HTTP/1.") and data[8:12] == b" 408"):
+        return CloseReason.SERVER_CLOSED_IDLE
+    return CloseReason.UNSOLICITED_DATA
+
+
+def tls_info(ssl_object: ssl.SSLSocket | ssl.SSLObject, server_hostname: str | None) -> TLSInfo:
+    """Say what a finished handshake agreed on."""
+    cipher = ssl_object.cipher()
+    return TLSInfo(
+        ssl_object.version() or "",
+        cipher[0] if cipher else "",
+        ssl_object.selected_alpn_protocol(),
+        server_hostname,
+    )
