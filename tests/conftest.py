@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `make test-full` find the tests that have two sizes."""
+    for item in items:
+        if "full" in getattr(item, "fixturenames", ()):  # `scaled` asks for it
+            item.add_marker("scaled")
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves threads or sockets behind, unless it is marked ``leaves("sockets")``."""

@@ -178,7 +178,7 @@ class TestFiles:
             def read(self, size):
                 return self.answer
 
-        with pytest.raises(InvalidRequest, match="file gave str .*'rb'"):
+        with pytest.raises(InvalidRequest, match=r"file gave str .*'rb'"):
             drain(of(Odd("text")))
         with pytest.raises(InvalidRequest, match="non-blocking"):
             drain(of(Odd(None)))

@@ -89,6 +89,13 @@ class Headers(MutableMapping[str, str]):
         self._state = _UNCHECKED
         return self
 
+    @classmethod
+    def _from_checked(cls, raw: HeaderItems) -> Headers:
+        """Take over `raw`, all of whose fields went through `check_field`; frozen."""
+        self = cls._from_raw(raw)
+        self._state = _FROZEN
+        return self
+
     def freeze(self) -> Headers:
         """Make this object read-only, for good, and return it. Those of a `Request` are."""
         if self._state == _UNCHECKED:  # or a peer's fields would get into a request unseen

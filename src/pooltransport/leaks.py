@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 
     from .trace import Hooks
 
-_PACKAGE = __name__.partition(".")[0]
+_OURS = (__name__.partition(".")[0] + ".",)
 _REPORT_AGAIN_AFTER = 60.0
 
 
 class Site(NamedTuple):
-    """A line of the caller's: its code object and the instruction, no frame (it would pin locals)."""
+    """A line of the caller's: its code object and the instruction, no frame (it would pin locals).
+    `via` is the name of our function that it called.
+    """
 
     code: CodeType
     lasti: int
+    via: str
 
     @property
     def line(self) -> int:
@@ -51,10 +54,12 @@ class Site(NamedTuple):
 def find_site(ignored: tuple[str, ...]) -> Site | None:
     """Return the first line on the stack that is neither ours nor in one of the `ignored` modules."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to look at a stack
+    via = ""
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
-        if not module.startswith(_PACKAGE) and not (ignored and module.startswith(ignored)):
-            return Site(frame.f_code, frame.f_lasti)
+        if not module.startswith(_OURS) and not (ignored and module.startswith(ignored)):
+            return Site(frame.f_code, frame.f_lasti, via)
+        via = frame.f_code.co_name
         frame = frame.f_back
     return None
 
@@ -75,8 +80,6 @@ class Lease:
         "origin",
         "site",
         "status_code",
-        "streamed_by",
-        "task",
         "thread",
     )
 
@@ -95,8 +98,6 @@ class Lease:
         self.bytes_read = 0
         self.bytes_expected: int | None = None
         self.thread = _thread.get_ident()
-        self.task = ""
-        self.streamed_by = "round_trip"
         self._latch = _thread.allocate_lock()
 
     def end(self) -> bool:
@@ -149,10 +150,13 @@ class LeakLog:
         return count, loud
 
 
-_FIXES = {
-    "round_trip": "with transport.round_trip(...) as response:",
-    "stream": "with client.stream(...) as response:",
-    "send": "with client.send(request, stream=True) as response:",
+_FIXES = {  # (our function that was called, whether it is awaited): the line that is right
+    ("round_trip", False): "with transport.round_trip(...) as response:",
+    ("round_trip", True): "async with await transport.round_trip(...) as response:",
+    ("send", False): "with client.send(request, stream=True) as response:",
+    ("send", True): "async with await client.send(request, stream=True) as response:",
+    ("__enter__", False): "with client.stream(...) as response:",
+    ("__aenter__", True): "async with client.stream(...) as response:",
 }
 
 
@@ -162,15 +166,15 @@ def make_report(lease: Lease, count: int, now: float, gauges: str, thread: str) 
     expected = f" of {lease.bytes_expected}" if lease.bytes_expected is not None else ""
     age = now - lease.opened_at
     opened = f"Opened at {site} in {function}" if site else "Opened at a line that was not recorded"
-    task = f", task {lease.task!r}" if lease.task else ""
-    fix = _FIXES.get(lease.streamed_by, _FIXES["round_trip"])
-    fix = f"async {fix}".replace("with transport.", "with await transport.") if lease.task else fix
+    is_async = lease.conn.runtime.name != "threads"
+    via = lease.site.via if lease.site is not None else ""
+    fix = _FIXES.get((via, is_async)) or _FIXES["round_trip", is_async]
     message = (
         f"response never closed: {lease.method} {lease.origin} [{lease.status_code}], "
         f"{lease.bytes_read}{expected} body bytes read, dropped {age:.1f} s after it was opened. "
         f"Its connection was closed instead of reused; the slot was returned ({gauges}).\n"
-        f"{opened}, thread {thread!r}{task}. Leak number {count} from this line.\n"
-        f"Fix: `{fix}` (or response.{'aclose' if lease.task else 'close'}()). [PT-LEAK]"
+        f"{opened}, thread {thread!r}. Leak number {count} from this line.\n"
+        f"Fix: `{fix}` (or response.{'aclose' if is_async else 'close'}()). [PT-LEAK]"
     )
     return LeakReport(
         lease.method,
@@ -182,7 +186,6 @@ def make_report(lease: Lease, count: int, now: float, gauges: str, thread: str) 
         lease.bytes_read,
         lease.bytes_expected,
         thread,
-        lease.task,
         count,
         message,
     )

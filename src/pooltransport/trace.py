@@ -233,7 +233,6 @@ class LeakReport(NamedTuple):
     bytes_read: int
     bytes_expected: int | None
     thread: str
-    task: str
     count: int
     message: str
 

@@ -261,7 +261,7 @@ def test_a_left_stream_does_not_hold_the_response(transport):
 
 
 def test_stream_without_with_says_what_to_write(transport):
-    with pytest.raises(AttributeError, match="`with client.stream"):
+    with pytest.raises(AttributeError, match=r"`with client\.stream"):
         Client(transport).stream("GET", URL).status_code
 
 

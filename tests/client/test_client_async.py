@@ -180,7 +180,7 @@ def test_stream_sends_when_entered_and_closes_when_left(run, transport):
             async with AsyncClient(transport).stream("GET", URL) as response:
                 raise KeyError
         assert response.was_closed == 1
-        with pytest.raises(AttributeError, match="`async with client.stream"):
+        with pytest.raises(AttributeError, match=r"`async with client\.stream"):
             AsyncClient(transport).stream("GET", URL).status_code
 
     run(main)

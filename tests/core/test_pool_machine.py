@@ -57,12 +57,20 @@ class PoolMachine(RuleBasedStateMachine):
     # -- asking ------------------------------------------------------------------
 
     @rule(key=KEYS, full_path=st.booleans())
-    def ask(self, key, full_path):
+    def one(self, key, full_path):
+        self.ask(key, full_path=full_path)
+
+    def ask(self, key, *, full_path):
         before = self.driver.stats
         try:
             (self.driver.get if full_path else self.driver.ask)(key)
         except QueueFull:
             assert before == self.driver.stats._replace(hosts=before.hosts), "a refusal changes nothing"
+
+    @rule(keys=st.lists(KEYS, min_size=2, max_size=8))
+    def burst(self, keys):
+        for key in keys:
+            self.ask(key, full_path=False)
 
     @precondition(lambda self: self.driver.waiting)
     @rule(pick=PICK)

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 PATIENCE = 2.0  # for what is closing already: a loop's executor, a socket on its way out
@@ -23,13 +24,13 @@ class Snapshot(NamedTuple):
 def open_sockets() -> frozenset[tuple[int, int, int]]:
     """Return every socket of this process; the inode tells a reused descriptor from the old one."""
     found = []
-    for name in os.listdir("/dev/fd"):
+    for entry in Path("/dev/fd").iterdir():
         try:
-            status = os.fstat(int(name))
+            status = os.fstat(int(entry.name))
         except OSError:
-            continue  # the descriptor of listdir itself
+            continue  # the descriptor of the listing itself
         if stat.S_ISSOCK(status.st_mode):
-            found.append((int(name), status.st_dev, status.st_ino))
+            found.append((int(entry.name), status.st_dev, status.st_ino))
     return frozenset(found)
 
 

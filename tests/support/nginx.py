@@ -102,10 +102,6 @@ class Nginx:
         for name, size in SIZES.items():
             (root / "bytes" / name).write_bytes(b"x" * size)
         (root / "big").write_bytes(b"x" * 10_000_000)
-        # nginx may drop its rights to a user who may not enter a private temporary directory.
-        for path in (self.prefix, self.prefix.parent):
-            with contextlib.suppress(OSError):
-                path.chmod(0o755)
 
     def _start(self, binary: str, pem: Path | None, *, log: bool) -> subprocess.Popen[bytes]:
         """Start it. A port may be taken between our asking and nginx's listening; then with others."""
@@ -133,6 +129,7 @@ class Nginx:
             "ssl_session_cache shared:tests:1m;",
         ]
         return CONFIG.format(
+            # As root it would drop its rights to a user who may not enter a private temporary directory.
             user="user root;" if os.geteuid() == 0 else "",
             prefix=self.prefix,
             files=8192,

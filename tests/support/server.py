@@ -311,7 +311,7 @@ class ScriptedServer:
             self.handler(conn)
         except ConnectionError:
             pass  # the client went away: its right
-        except BaseException as exc:  # noqa: BLE001 - carried to stop()
+        except BaseException as exc:  # carried to stop()
             if not self.stopping.is_set() and not conn.closed:
                 self.errors.append(exc)
         finally:

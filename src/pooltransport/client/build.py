@@ -154,8 +154,10 @@ def merge_headers(defaults: Headers, given: ClientHeaders, extra: Iterable[tuple
     A value of None names a header and gives none. `extra` is also left out where `defaults` have the
     name. `defaults` themselves if nothing is given. Raises `InvalidRequest` as `Headers` does.
     """
+    if not defaults.is_frozen:
+        defaults = Headers(defaults).freeze()
     if given is None and not extra:
-        return defaults if defaults.is_frozen else Headers(defaults).freeze()
+        return defaults
     fields: Any = given
     dropped: set[bytes] = set()
     if isinstance(given, Mapping) and not isinstance(given, Headers):
@@ -165,9 +167,10 @@ def merge_headers(defaults: Headers, given: ClientHeaders, extra: Iterable[tuple
     own = Headers(fields)
     named = dropped.union(name.lower() for name, _ in own.raw)
     raw = [item for item in defaults.raw if item[0].lower() not in named]
-    raw += [item for item in extra if item[0].lower() not in named and not defaults.raw_values(item[0].lower())]
+    fitting = [item for item in extra if item[0].lower() not in named and not defaults.raw_values(item[0].lower())]
+    raw += [check_field(name, value) for name, value in fitting]
     raw += own.raw
-    return Headers(raw).freeze()
+    return Headers._from_checked(raw)  # noqa: SLF001 - checking each default again is half the cost of a request
 
 
 def encode_pairs(pairs: Pairs | str | bytes | None, what: str) -> str:

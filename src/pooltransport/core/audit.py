@@ -100,6 +100,11 @@ class Audited(Policy[C]):
 
     # -- looking -------------------------------------------------------------------------
 
+    @property
+    def open_count(self) -> int:
+        """How many sockets there are, those on their way out included; an O(1) look, also without the mutex."""
+        return len(self._entries)
+
     def conns(self) -> Iterator[tuple[C, Hashable, ConnState]]:
         """Yield every connection whose socket is not known to be closed, with its key and state."""
         for entry in list(self._entries.values()):

@@ -1,0 +1,86 @@
+# Every target sets up what it needs: a virtual environment in $(VENV), made anew when pyproject.toml changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+WORKERS ?= 2
+DIST ?= dist
+
+PY := $(VENV)/bin/python
+BENCH_PY := $(BENCH_VENV)/bin/python
+PIP_FLAGS := --quiet --disable-pip-version-check
+PYTEST := $(PY) -m pytest -n $(WORKERS)
+PEERS := aiohttp httpx httpx2 requests urllib3
+
+.PHONY: help demo test test-peers test-full lint types bench build clean
+
+help:
+	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
+	@echo "make test        the tests that need only Python and pip, in random order"
+	@echo "make test-peers  the tests against real servers; needs nginx"
+	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
+	@echo "make lint types  ruff and mypy"
+	@echo "make bench       pooltransport beside its peers; needs nginx"
+	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
+	@echo "PYTHON=python3.13 VENV=.venv-3.13 make test   with another Python"
+
+# Only what the library needs.
+$(VENV)/.ready: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install $(PIP_FLAGS) --editable .
+	touch $@
+
+# And the tools.
+$(VENV)/.ready-dev: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install $(PIP_FLAGS) --editable '.[dev]'
+	touch $(VENV)/.ready $@
+
+demo: $(VENV)/.ready
+	$(PY) -m pooltransport demo
+
+test: $(VENV)/.ready-dev
+	$(PYTEST) -m "not peers and not full"
+
+test-peers: $(VENV)/.ready-dev need-nginx
+	$(PYTEST) -m "peers and not full"
+
+test-full: $(VENV)/.ready-dev need-nginx
+	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600
+
+.PHONY: need-nginx
+need-nginx:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null || \
+		{ echo "nginx is needed for this: apt-get install nginx" >&2; exit 1; }
+
+lint: $(VENV)/.ready-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.ready-dev
+	$(PY) -m mypy
+
+$(BENCH_VENV)/.ready: pyproject.toml Makefile
+	test -x $(BENCH_PY) || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_PY) -m pip install $(PIP_FLAGS) --editable . $(PEERS)
+	touch $@
+
+bench: $(BENCH_VENV)/.ready need-nginx
+	$(BENCH_PY) -m benchmarks.small_requests $(BENCH_FLAGS)
+
+# The wheel is tried in an environment of its own, away from the sources.
+build: $(VENV)/.ready-dev
+	rm -rf $(DIST)
+	$(PY) -m build --outdir $(DIST)
+	check="$$(mktemp -d)" && trap 'rm -rf "$$check"' EXIT && dist="$$(cd $(DIST) && pwd)" && \
+	$(PY) -m venv "$$check/venv" && \
+	"$$check/venv/bin/python" -m pip install $(PIP_FLAGS) "$$dist"/*.whl && \
+	cd "$$check" && venv/bin/python -I -c "import importlib.metadata as m, pathlib, pooltransport as p; \
+		assert p.__version__ == m.version('pooltransport'); \
+		assert (pathlib.Path(p.__file__).parent / 'py.typed').exists(); \
+		[getattr(p, name) for name in p.__all__]; \
+		print('the wheel works:', p.__version__)"
+
+clean:
+	rm -rf .venv .venv-* $(DIST) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

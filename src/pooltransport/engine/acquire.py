@@ -1,0 +1,142 @@
+"""Getting a connection: a warm one at once, or a wait for a dial, a returned one, or a slot.
+
+Every wait is bounded (contract 1.6, 2); whoever stops waiting gives back what it was given.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
+from pooltransport.errors import PoolQueueFull, PoolTimeout, TransportClosed
+from pooltransport.stats import AcquireSource
+from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
+
+from .exhaustion import explain_exhaustion
+
+if TYPE_CHECKING:
+    from pooltransport.core.keys import ConnectKey
+    from pooltransport.runtime.protocols import Runtime
+    from pooltransport.trace import GotConnInfo, Hooks
+
+    from .clocks import Clocks, Setting
+    from .connection import Connection
+    from .engine import Engine
+
+# A dial reports its own timeout; who waits for it gives it this long to do so, in seconds.
+_GRACE = 0.5
+
+
+async def acquire(
+    engine: Engine, key: ConnectKey, runtime: Runtime, clocks: Clocks, hooks: Hooks | None
+) -> tuple[Connection, GotConnInfo]:
+    """Return a connection for one exchange, leased from the moment of the pool's decision."""
+    ledger = engine.ledger
+    began = time.monotonic()
+    while True:
+        conn = ledger.take(key, time.monotonic())
+        source = AcquireSource.REUSED
+        if conn is None:
+            conn, source = await _wait_for(engine, key, runtime, clocks, hooks)
+        if source is AcquireSource.REUSED:
+            stale = conn.stream.check()
+            if stale is not None:
+                ledger.apply(ledger.pool.remove, conn, stale)
+                continue
+        elif source is AcquireSource.HANDED_OVER:
+            conn.reused = True
+        now = time.monotonic()
+        info = conn.got_info(now, now - began, was_idle=source is AcquireSource.REUSED)
+        if hooks is not None:
+            hooks.tell("got_conn", info)
+        return conn, info
+
+
+async def _wait_for(
+    engine: Engine, key: ConnectKey, runtime: Runtime, clocks: Clocks, hooks: Hooks | None
+) -> tuple[Connection, AcquireSource]:
+    ledger = engine.ledger
+    waiter: Waiter[Connection] = Waiter(
+        key, runtime.new_latch(), (hooks, copy_context(), clocks.settings.tls)
+    )
+    try:
+        ledger.apply(ledger.pool.get, waiter, time.monotonic())
+    except QueueFull:
+        limit = engine.options.max_waiting
+        raise PoolQueueFull(
+            f"no connection to {key.origin}: {limit} requests wait already (max_waiting) [PT-QUEUE-FULL]"
+        ) from None
+    except PoolClosedError:
+        raise TransportClosed("this transport is closed") from None
+    queued = waiter.pending and waiter.dial is None
+    if queued and hooks is not None:
+        hooks.tell("acquire_queued", AcquireQueuedInfo(key.origin, ledger.pool.waiting_position(waiter)))
+    try:
+        await wait_for(engine, waiter, clocks)
+    except BaseException as error:
+        if waiter.conn is not None:
+            waiter.conn.reused = True
+            waiter.conn.idle_since = time.monotonic()
+            waiter.conn.stream.on_idle_event = waiter.conn.on_idle_event
+        ledger.apply(ledger.pool.cancel, waiter, time.monotonic())
+        if queued and hooks is not None:
+            hooks.tell("acquire_done", _done(waiter, type(error).__name__))
+        raise
+    if queued and hooks is not None:
+        hooks.tell("acquire_done", _done(waiter, None))
+    if waiter.error is not None:
+        if isinstance(waiter.error, PoolClosedError):
+            raise TransportClosed("the transport was closed while the request waited for a connection") from None
+        raise waiter.error
+    assert waiter.conn is not None and waiter.source is not None, "an answer is a connection or an error"
+    waiter.conn.stream.on_idle_event = None
+    return waiter.conn, waiter.source
+
+
+def _done(waiter: Waiter[Connection], outcome: str | None) -> AcquireDoneInfo:
+    if outcome is None:
+        outcome = waiter.source.value if waiter.source is not None else type(waiter.error).__name__
+    return AcquireDoneInfo(waiter.key.origin, time.monotonic() - waiter.since, outcome)  # type: ignore[attr-defined]
+
+
+async def wait_for(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> None:
+    """Wait for the answer. Which clock runs depends on whether a dial was permitted meanwhile."""
+    while waiter.pending:
+        at, _ = _bound(engine, waiter, clocks)
+        if await waiter.latch.wait(at):
+            return
+        at, setting = _bound(engine, waiter, clocks)
+        now = time.monotonic()
+        if waiter.pending and at is not None and now >= at:
+            raise _late(engine, waiter, clocks, setting, now)
+
+
+def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[float | None, Setting]:
+    settings = clocks.settings
+    dial = waiter.dial
+    if dial is None or dial.tag is None:
+        return clocks.until(settings.acquire, waiter.since), settings.acquire
+    began = max(dial.started, waiter.since)
+    at = clocks.until(settings.connect, began)
+    if engine.options.dial_timeout is not None:
+        # The dial's own clock; this one is for a dial= callable that does not come back.
+        last = dial.started + engine.options.dial_timeout + _GRACE
+        at = last if at is None else min(at, last)
+    return at, settings.connect
+
+
+def _late(
+    engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: Setting, now: float
+) -> BaseException:
+    key: ConnectKey = waiter.key  # type: ignore[assignment]
+    dial = waiter.dial
+    phase = "queue" if dial is None or dial.tag is None else dial.tag.phase
+    error = clocks.expired(phase, setting, now, where=key.origin, done=False)
+    engine.ledger.note(engine.ledger.pool.note_timeout, key.host, phase)
+    if isinstance(error, PoolTimeout):
+        explain_exhaustion(error, engine, key, now - waiter.since, now)
+    elif setting.seconds is None and error.setting != "timeout":
+        error.setting, error.seconds = "dial_timeout", engine.options.dial_timeout or 0.0
+    return error

@@ -1,0 +1,319 @@
+"""The life of a response body, and the one place where the lease of an answered request ends.
+
+States: OPEN until the body is complete (the connection goes back), closed early (drained within
+bounds, or closed), failed, or dropped (the guard). The connection is back in the pool before the read
+that delivers the end returns (Go POOL-10), and for an answer without a body before `round_trip` does
+(POOL-09).
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pooltransport.core.http1.exchange import Framing
+from pooltransport.errors import ReadError, ReadTimeout, RemoteProtocolError, StreamConsumed, TransportTimeout
+from pooltransport.leaks import Guard
+from pooltransport.runtime.protocols import Expired
+from pooltransport.stats import CloseReason, DrainOutcome
+from pooltransport.trace import BodyClosedInfo, DrainedInfo
+
+if TYPE_CHECKING:
+    from pooltransport.core.http1.codec import RawHeaders
+    from pooltransport.core.http1.exchange import Exchange
+    from pooltransport.leaks import Lease
+
+    from .clocks import Clocks
+    from .engine import Engine
+
+
+class State(Enum):
+    """What can still be done with a body."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+class Body:
+    """The body of one response. `read_some` and `close` are the engine's; nothing here is public."""
+
+    __slots__ = (
+        "_clocks",
+        "_engine",
+        "_error",
+        "_exchange",
+        "_guard",
+        "_lease",
+        "_slow_bytes",
+        "_slow_since",
+        "state",
+    )
+
+    def __init__(self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._exchange = exchange
+        self._clocks = clocks
+        self._error: Exception | None = None
+        self._slow_bytes = 0
+        self._slow_since = 0.0  # seconds of waiting in this window
+        self._guard: Guard | None = None
+        self.state = State.OPEN
+        lease.bytes_expected = exchange.left
+        if exchange.complete:
+            self._finish()
+        else:
+            self._guard = Guard(engine.ledger.abandon, lease)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes given to the caller so far."""
+        return self._lease.bytes_read
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """The bound of calls that read everything."""
+        return self._engine.options.max_body_bytes
+
+    @property
+    def drain_limit(self) -> int:
+        """How much may be read away on close."""
+        return self._engine.options.drain_limit
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """The trailer section, once the body is complete."""
+        return self._exchange.trailers
+
+    @property
+    def lease(self) -> Lease:
+        """The use of the connection."""
+        return self._lease
+
+    async def read_some(self) -> bytes:
+        """Return the next bytes of the body, ``b""`` at its end. Errors are sticky."""
+        if self.state is not State.OPEN:
+            return self._read_after_end()
+        exchange = self._exchange
+        try:
+            data = exchange.next_data()
+            while data is None:
+                await self._receive()
+                data = exchange.next_data()
+            deadline = self._clocks.deadline
+            if deadline is not None and data and time.monotonic() >= deadline:
+                raise Expired
+        except Exception as error:
+            failure = self._fail(error)
+            if failure is error:
+                raise
+            raise failure from error
+        except BaseException:
+            self._end(CloseReason.CANCELLED, State.FAILED)
+            self._error = ReadError("reading the body was cancelled before: its connection is closed")
+            raise
+        if data:
+            self._lease.bytes_read += len(data)
+        if exchange.complete:
+            self._finish()
+        return data
+
+    def _read_after_end(self) -> bytes:
+        if self.state is State.COMPLETE:
+            return b""
+        if self._error is not None:
+            raise self._error
+        raise StreamConsumed("the response was closed before its body was read to the end")
+
+    async def _receive(self) -> None:
+        """Receive once more from the connection, within the clocks of a body."""
+        clocks = self._clocks
+        setting = clocks.settings.read
+        now = time.monotonic()
+        at = clocks.until(setting, now)
+        rate = self._engine.options.min_rate
+        if rate is not None:
+            window_ends = now + max(rate[1] - self._slow_since, 0.0)
+            at = window_ends if at is None else min(at, window_ends)
+        try:
+            data = await self._lease.conn.stream.receive(at)
+        except Expired:
+            if rate is not None:
+                self._count_slow(now, 0, rate)
+                late = clocks.until(setting, now)
+                if late is None or time.monotonic() < late:
+                    return
+            raise
+        if rate is not None:
+            self._count_slow(now, len(data), rate)
+        if data:
+            self._exchange.feed(data)
+        else:
+            self._exchange.end_of_stream(self._lease.bytes_read)
+
+    def _count_slow(self, since: float, size: int, rate: tuple[float, float]) -> None:
+        """Only waiting counts: a reader that pauses is not a slow server (`min_rate`)."""
+        self._slow_since += time.monotonic() - since
+        self._slow_bytes += size
+        if self._slow_since < rate[1]:
+            return
+        if self._slow_bytes < rate[0] * self._slow_since:
+            raise ReadTimeout(
+                f"{self._lease.origin}: the body came at {self._slow_bytes / self._slow_since:.0f} bytes/s "
+                f"for {self._slow_since:.1f} s, slower than {rate[0]:g} bytes/s (min_rate)",
+                phase="body",
+                setting="min_rate",
+                seconds=rate[1],
+            )
+        self._slow_since, self._slow_bytes = 0.0, 0
+
+    # -- the ends -------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """The body is complete: the connection goes back, or says why it cannot."""
+        exchange, lease = self._exchange, self._lease
+        self._disarm(State.COMPLETE)
+        if exchange.reusable and not lease.conn.stream.surplus():
+            self._engine.ledger.release(lease, *self._hints())
+        else:
+            self._engine.ledger.discard(lease, self._why_not_reusable(), answered=True)
+        self._tell_closed()
+
+    def _hints(self) -> tuple[float | None, int | None]:
+        """Return the server's own limits for an idle connection, a little earlier than it says."""
+        exchange = self._exchange
+        if not self._engine.options.honor_keep_alive_hint:
+            return None, None
+        timeout, most = exchange.hint_timeout, exchange.hint_max
+        if timeout is not None:
+            # The clock runs at the server since it sent the answer; leave it a tenth, or a second.
+            timeout = max(timeout - min(1.0, timeout * 0.1), 0.0)
+        served = self._lease.conn.requests_served + 1
+        return timeout, None if most is None else served + most
+
+    def _why_not_reusable(self) -> CloseReason:
+        exchange = self._exchange
+        if exchange.has_surplus or self._lease.conn.stream.surplus():
+            return CloseReason.UNSOLICITED_DATA
+        if not exchange.request_sent:
+            return CloseReason.BAD_STATE
+        if self._engine.options.disable_keep_alives:
+            return CloseReason.KEEPALIVE_DISABLED
+        return CloseReason.SERVER_CLOSE_HEADER
+
+    def _fail(self, error: Exception) -> Exception:
+        lease, ledger = self._lease, self._engine.ledger
+        origin = lease.origin
+        result: Exception = error
+        if isinstance(error, Expired):
+            setting = self._clocks.settings.read
+            result = self._clocks.expired("body", setting, time.monotonic(), where=origin, done=True)
+        elif isinstance(error, OSError) and not isinstance(error, (ReadError, TransportTimeout)):
+            result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {_text(error)}")
+        reason = CloseReason.READ_ERROR
+        if isinstance(result, TransportTimeout):
+            reason = CloseReason.BODY_TIMEOUT
+            ledger.note(ledger.pool.note_timeout, lease.conn.key.host, "body")
+        elif isinstance(result, RemoteProtocolError):
+            reason = CloseReason.PROTOCOL_ERROR
+        self._end(reason, State.FAILED)
+        self._error = self._engine.explain(result, lease.conn)
+        return self._error
+
+    def _end(self, reason: CloseReason, state: State) -> None:
+        self._disarm(state)
+        self._engine.ledger.discard(self._lease, reason, answered=True)
+        self._tell_closed()
+
+    def _disarm(self, state: State) -> None:
+        self.state = state
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.disarm()
+
+    def _tell_closed(self) -> None:
+        hooks = self._lease.hooks
+        if hooks is not None:
+            complete = self.state is State.COMPLETE
+            hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, self._exchange.left, complete))
+
+    # -- closing early --------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End it now. What is left of the body is read away within the bounds, so that the connection
+        can be used again: at once on threads, in the background on loops.
+        """
+        if self.state is not State.OPEN:
+            return
+        self._disarm(State.CLOSED)
+        lease, exchange, options = self._lease, self._exchange, self._engine.options
+        left = exchange.left
+        if not exchange.may_be_reusable:
+            closing = exchange.framing is Framing.UNTIL_CLOSE or exchange.wants_close
+            reason = CloseReason.SERVER_CLOSE_HEADER if closing else CloseReason.BODY_NOT_CONSUMED
+            self._give_up(reason)
+        elif options.drain_limit == 0 or (left is not None and left > options.drain_limit):
+            self._give_up(CloseReason.DRAIN_LIMIT, DrainOutcome.LIMIT)
+        else:
+            self._engine.ledger.note(self._engine.ledger.pool.set_draining, lease.conn)
+            await lease.conn.runtime.detach(self._drain)
+
+    def _give_up(self, reason: CloseReason, outcome: DrainOutcome | None = None, drained: int = 0) -> None:
+        ledger, lease = self._engine.ledger, self._lease
+        if outcome is not None:
+            self._tell_drained(outcome, drained)
+        ledger.discard(lease, reason, answered=True)
+        self._tell_closed()
+
+    def _tell_drained(self, outcome: DrainOutcome, drained: int) -> None:
+        ledger, lease = self._engine.ledger, self._lease
+        ledger.note(ledger.pool.note_drain, lease.conn, outcome)
+        if lease.hooks is not None:
+            lease.hooks.tell("drained", DrainedInfo(drained, self._exchange.left, outcome))
+
+    async def _drain(self) -> None:
+        """Read the rest away. The trailers of a drained body are parsed and dropped (Go DRAIN-11)."""
+        exchange, options, stream = self._exchange, self._engine.options, self._lease.conn.stream
+        until = time.monotonic() + options.drain_timeout
+        drained = 0
+        try:
+            while not exchange.complete:
+                data = exchange.next_data()
+                if data is None:
+                    raw = stream.receive_nowait() or await stream.receive(until)
+                    if raw:
+                        exchange.feed(raw)
+                    else:
+                        exchange.end_of_stream(self._lease.bytes_read + drained)
+                    continue
+                drained += len(data)
+                if drained > options.drain_limit:
+                    self._give_up(CloseReason.DRAIN_LIMIT, DrainOutcome.LIMIT, drained)
+                    return
+        except Expired:
+            self._give_up(CloseReason.DRAIN_TIMEOUT, DrainOutcome.TIMEOUT, drained)
+        except (OSError, RemoteProtocolError):
+            self._give_up(CloseReason.READ_ERROR, DrainOutcome.ERROR, drained)
+        except BaseException:
+            self._give_up(CloseReason.CANCELLED, DrainOutcome.ERROR, drained)
+            raise
+        else:
+            self._after_drain(drained)
+
+    def _after_drain(self, drained: int) -> None:
+        lease = self._lease
+        if self._exchange.reusable and not lease.conn.stream.surplus():
+            self._tell_drained(DrainOutcome.REUSED, drained)
+            self._engine.ledger.release(lease, *self._hints())
+            self._tell_closed()
+        else:
+            self._give_up(self._why_not_reusable(), DrainOutcome.ERROR, drained)
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+

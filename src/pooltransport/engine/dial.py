@@ -1,0 +1,357 @@
+"""Making a connection: look-up, addresses, TLS. Detached from the request that asked for it: when
+that goes away the dial goes on, and its connection goes to who can use it (Go's orphan dials).
+
+One `dial_timeout` bounds all of it. A job reports its end to the pool exactly once, whatever happens.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pooltransport.errors import (
+    ConnectError,
+    ConnectTimeout,
+    DNSError,
+    TLSError,
+    TLSHandshakeTimeout,
+    TransportError,
+)
+from pooltransport.options import DialRequest
+from pooltransport.resolver import literal, normalise
+from pooltransport.runtime.protocols import Address, Expired, SocketOptions
+from pooltransport.runtime.sockets import address_text
+from pooltransport.trace import (
+    ConnectDoneInfo,
+    ConnectStartInfo,
+    DNSDoneInfo,
+    DNSStartInfo,
+    TLSHandshakeDoneInfo,
+    TLSHandshakeStartInfo,
+)
+
+from .connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Context
+
+    from pooltransport.core.keys import ConnectKey
+    from pooltransport.core.pool import DialTicket
+    from pooltransport.runtime.protocols import Latch, Runtime, Stream, Task
+    from pooltransport.trace import Hooks
+
+    from .clocks import Setting
+    from .engine import Engine
+
+_LIFETIME_JITTER = 0.1
+# Go gives each address its share of what is left, but no less than this.
+_LEAST_SHARE = 2.0
+
+
+class DialJob:
+    """One dial. `phase` is where it is: dns, connect, tls."""
+
+    def __init__(self, engine: Engine, ticket: DialTicket[Connection], hooks: Hooks | None, tls: Setting) -> None:
+        self._engine = engine
+        self._ticket = ticket
+        self._hooks = hooks
+        self._tls = tls
+        self.key: ConnectKey = ticket.key  # type: ignore[assignment]
+        self.runtime: Runtime = self.key.runtime
+        self.phase = "dns"
+        self._task: Task | None = None
+        self._latch: Latch | None = None
+        self._stream: Stream | None = None
+        self._aborted = self._reported = False
+        self._attempts: list[tuple[str, BaseException]] = []
+        self._at: float | None = None
+
+    # -- beginning and end ----------------------------------------------------------------------
+
+    def start(self, context: Context | None, *, soon: bool) -> None:
+        """Begin, on the runtime that the connection is for."""
+        self._engine.ledger.dials.add(self)
+        if not soon and self.runtime.is_here():
+            self._spawn(context)
+        elif not self.runtime.post(self._spawn, context):
+            self.lost()
+
+    def _spawn(self, context: Context | None) -> None:
+        self._task = self.runtime.spawn(context, self._run)
+
+    def abort(self) -> None:
+        """Nobody wants it any more, and somebody needs its slot."""
+        self._aborted = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._latch is not None:
+            self._latch.set()
+        if self._stream is not None:
+            self._stream.abort(_nothing)
+
+    def lost(self) -> None:
+        """Its loop is gone before it could end."""
+        self._fail(ConnectError(f"{self.key.origin}: the event loop of the dial is closed"))
+
+    async def _run(self) -> None:
+        stream: Stream | None = None
+        try:
+            stream = await self._dial()
+            self._deliver(stream)
+        except Exception as error:  # noqa: BLE001 - whatever a dial= callable raises belongs to its request
+            self._drop(stream)
+            self._fail(self._translate(error))
+        except BaseException:
+            self._drop(stream)
+            self._fail(ConnectError(f"{self.key.origin}: the dial was cancelled"))
+            raise
+
+    def _drop(self, stream: Stream | None) -> None:
+        if stream is not None and not self._reported:
+            stream.abort(_nothing)
+
+    def _deliver(self, stream: Stream) -> None:
+        engine = self._engine
+        options = engine.options
+        now = time.monotonic()
+        conn = Connection(self.key, self.runtime, stream, engine.new_codec(), now)
+        conn.on_idle_event = partial(engine.idle_event, conn)
+        retire_at = None
+        if options.max_conn_lifetime is not None:
+            retire_at = now + options.max_conn_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1 + _LIFETIME_JITTER)
+        self._reported = True
+        engine.ledger.dials.discard(self)
+        if self._ticket.waiter is None:
+            # An orphan's connection may lie in the pool: let the loop tell of its end, as of others.
+            conn.reused = True
+            stream.on_idle_event = conn.on_idle_event
+        engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        ledger = self._engine.ledger
+        ledger.dials.discard(self)
+        ledger.apply(ledger.pool.dial_failed, self._ticket, error, time.monotonic())
+
+    # -- the phases -----------------------------------------------------------------------------
+
+    async def _dial(self) -> Stream:
+        options = self._engine.options
+        if options.dial_timeout is not None:
+            self._at = time.monotonic() + options.dial_timeout
+        self._check_wanted()
+        if options.dial is not None:
+            stream = await self._custom_dial()
+        else:
+            stream = await self._connect_one_of(await self._addresses())
+        self._stream = stream
+        try:
+            self._check_wanted()
+            if self.key.trust is not None:
+                await self._handshake(stream)
+            else:
+                await stream.open()
+            self._check_wanted()
+        except BaseException:
+            stream.abort(_nothing)
+            raise
+        return stream
+
+    def _check_wanted(self) -> None:
+        if self._aborted:
+            raise ConnectError(f"{self.key.origin}: the dial was aborted, nobody needs it")
+
+    async def _addresses(self) -> Sequence[Address]:
+        key = self.key
+        if key.uds is not None:
+            return [Address(socket.AF_UNIX, key.uds, key.uds)]
+        _, _, host, port = key.host
+        spelled = literal(host, port)
+        if spelled is not None:
+            return [Address(spelled.family, spelled.sockaddr, address_text(spelled.sockaddr))]
+        return await self._look_up(host, port)
+
+    async def _look_up(self, host: str, port: int) -> Sequence[Address]:
+        if self._hooks is not None:
+            self._hooks.tell("dns_start", DNSStartInfo(host))
+        resolver = self._engine.resolver
+        lookup, coalesced = resolver.start(host, port)
+        error: BaseException | None = None
+        found: Sequence[Address] = ()
+        try:
+            while not lookup.done:
+                self._latch = latch = self.runtime.new_latch()
+                lookup.on_done(latch.set)
+                now = time.monotonic()
+                await latch.wait(now + 1.0 if self._at is None else min(now + 1.0, self._at))
+                self._check_wanted()
+                if not lookup.done and self._at is not None and time.monotonic() >= self._at:
+                    raise Expired
+                resolver.grow(time.monotonic())
+            if lookup.error is not None:
+                raise DNSError(f"cannot resolve {host!r}: {_reason(lookup.error)}") from lookup.error
+            found = [Address(f, a, address_text(a)) for f, a in normalise(lookup.addresses, port)]
+            if not found:
+                raise DNSError(f"cannot resolve {host!r}: no address")
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._latch = None
+            if self._hooks is not None:
+                texts = tuple(address.text for address in found)
+                self._hooks.tell("dns_done", DNSDoneInfo(host, texts, coalesced, error))
+        return found
+
+    async def _connect_one_of(self, addresses: Sequence[Address]) -> Stream:
+        self.phase = "connect"
+        for index, address in enumerate(addresses):
+            try:
+                return await self._connect(address, self._share(len(addresses) - index))
+            except (OSError, Expired) as error:
+                self._attempts.append((address.text, error))
+                self._check_wanted()
+                if isinstance(error, Expired) and self._at is not None and time.monotonic() >= self._at:
+                    raise
+        tried = "; ".join(f"{text}: {_reason(error)}" for text, error in self._attempts)
+        raise ConnectError(
+            f"cannot connect to {self.key.origin}: {tried}", attempts=self._attempts
+        ) from self._attempts[-1][1]
+
+    def _share(self, left: int) -> float | None:
+        """Return until when one of `left` addresses may be tried."""
+        if self._at is None:
+            return None
+        now = time.monotonic()
+        return min(self._at, now + max((self._at - now) / left, _LEAST_SHARE))
+
+    async def _connect(self, address: Address, at: float | None) -> Stream:
+        network = "unix" if address.family == socket.AF_UNIX else "tcp"
+        if self._hooks is not None:
+            self._hooks.tell("connect_start", ConnectStartInfo(network, address.text))
+        error: BaseException | None = None
+        try:
+            return await self.runtime.connect(address, self._socket_options(), at, self._register)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            if self._hooks is not None:
+                self._hooks.tell("connect_done", ConnectDoneInfo(network, address.text, error))
+
+    def _register(self, stream: Stream) -> None:
+        self._stream = stream
+        self._check_wanted()
+
+    def _socket_options(self) -> SocketOptions:
+        options = self._engine.options
+        local = options.local_address
+        return SocketOptions(
+            (local, 0) if isinstance(local, str) else local,
+            options.tcp_keepalive,
+            tuple(options.socket_options or ()),
+        )
+
+    async def _custom_dial(self) -> Stream:
+        """Let the ``dial=`` callable make the socket; TLS stays ours (contract 5.6)."""
+        self.phase = "connect"
+        _, _, host, port = self.key.host
+        at = self._at
+        wish = DialRequest(host, port, float("inf") if at is None else at, "origin")
+        made = await self._engine.call_dial(self.runtime, wish, self)
+        if not isinstance(made, socket.socket):
+            raise ConnectError(
+                f"{self.key.origin}: the dial= callable returned {type(made).__name__}, not a connected socket"
+            )
+        if self._aborted:
+            made.close()
+        self._check_wanted()
+        return await self.runtime.adopt(made)
+
+    @property
+    def is_aborted(self) -> bool:
+        """Report whether nobody wants it any more."""
+        return self._aborted
+
+    async def _handshake(self, stream: Stream) -> None:
+        self.phase = "tls"
+        name = self.key.server_hostname or self.key.host.host
+        if self._hooks is not None:
+            self._hooks.tell("tls_handshake_start", TLSHandshakeStartInfo(name))
+        error: BaseException | None = None
+        at = self._at
+        if self._tls.seconds is not None:
+            own = time.monotonic() + self._tls.seconds
+            at = own if at is None else min(at, own)
+        try:
+            await stream.start_tls(self._engine.context_of(self.key), name, at)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            if self._hooks is not None:
+                self._hooks.tell("tls_handshake_done", TLSHandshakeDoneInfo(name, stream.tls, error))
+
+    # -- errors ---------------------------------------------------------------------------------
+
+    def _translate(self, error: Exception) -> BaseException:
+        if isinstance(error, TransportError):
+            return error
+        where = self.key.origin
+        result: TransportError
+        if isinstance(error, Expired):
+            result = self._expired()
+        elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
+            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}")
+        else:
+            result = ConnectError(f"cannot connect to {where}: {_reason(error)}", attempts=self._attempts)
+        result.__cause__ = error
+        return result
+
+    def _expired(self) -> TransportError:
+        options = self._engine.options
+        where, phase = self.key.origin, self.phase
+        late = self._at is not None and time.monotonic() >= self._at - 1e-4
+        if phase == "tls" and not late:
+            seconds, setting = self._tls.seconds or 0.0, self._tls.name
+            return TLSHandshakeTimeout(
+                f"{where}: the TLS handshake did not end within {seconds:g} s ({setting})",
+                phase=phase,
+                setting=setting,
+                seconds=seconds,
+            )
+        seconds = options.dial_timeout or 0.0
+        tried = f"; tried {', '.join(text for text, _ in self._attempts)}" if self._attempts else ""
+        return ConnectTimeout(
+            f"{where}: no connection within {seconds:g} s (dial_timeout), phase {phase}{tried}",
+            phase=phase,
+            setting="dial_timeout",
+            seconds=seconds,
+        )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Expired):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} (errno {error.errno})"
+    return str(error) or type(error).__name__
+
+
+def _tls_reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return f"the peer ended the connection ({_reason(error)})"
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,315 @@
+"""The map of this room. One request's way, in the order of its bytes:
+
+`Engine.round_trip` (here)  ->  `acquire.acquire`: a connection, from the pool, by a `dial.DialJob`, or
+after a wait  ->  `sending.send`: the request  ->  `receiving.receive_head`: the answer's header  ->
+`body.Body`: the answer's body, and the one place where a lease of an answered request ends.
+
+`ledger.Ledger` holds the mutex and carries out what the pool decides; `clocks` knows the time limits;
+`lifecycle` closes, drains and warms; `housekeeping` watches what nobody uses.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from pooltransport.core.http1.exchange import Exchange
+from pooltransport.core.http1.request import says_close
+from pooltransport.core.keys import ConnectKey, Host
+from pooltransport.core.pool import Limits
+from pooltransport.core.retry import Failure, should_retry
+from pooltransport.errors import (
+    InvalidRequest,
+    ReadError,
+    RemoteProtocolError,
+    ResponseHeaderTimeout,
+    ServerClosedConnection,
+    TransportClosed,
+    TransportError,
+    TransportTimeout,
+    WriteError,
+)
+from pooltransport.leaks import Lease, find_site
+from pooltransport.resolver import Resolver, default_resolver
+from pooltransport.stats import CloseReason
+from pooltransport.trace import RetriedInfo, bind
+
+from .acquire import acquire
+from .body import Body
+from .clocks import Clocks, ClockSettings, settle
+from .dial import DialJob
+from .housekeeping import enrol
+from .ledger import Ledger
+from .receiving import receive_head
+from .sending import Sent, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pooltransport.core.http1.codec import Head, Http1Codec
+    from pooltransport.core.pool import DialTicket
+    from pooltransport.models import Request, Timeout
+    from pooltransport.options import TransportOptions
+    from pooltransport.runtime.protocols import Runtime
+    from pooltransport.trace import GotConnInfo, Hooks
+
+    from .connection import Connection
+
+_DEFAULT_TRUST = "default"
+_MOST_KEYS = 10_000
+_MOST_SETTINGS = 256
+_IDEMPOTENCY_KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
+
+
+class Engine:
+    """One transport's control flow. `find_runtime` says on which colour the caller runs."""
+
+    def __init__(self, options: TransportOptions, find_runtime: Callable[[], Runtime], leak_level: str) -> None:
+        self.options = options
+        self._find_runtime = find_runtime
+        self.capture_sites = leak_level != "off"
+        self._ignored = tuple(options.ignore_modules)
+        limits = Limits(
+            options.max_idle_conns,
+            options.max_idle_conns_per_host,
+            options.max_conns_per_host,
+            options.max_conns,
+            options.max_waiting,
+            options.idle_conn_timeout,
+            options.disable_keep_alives,
+        )
+        self.ledger = Ledger(options, limits, self._start_dial)
+        enrol(self.ledger)
+        self.resolver = default_resolver() if options.resolver is None else Resolver(options.resolver)
+        self.is_closed = self.is_draining = False
+        self._lease_ids = itertools.count(1)
+        self._keys: dict[tuple[Any, ...], ConnectKey] = {}
+        self._settings: dict[Timeout, ClockSettings] = {}
+
+    # -- one request ----------------------------------------------------------------------------
+
+    async def round_trip(self, request: Request) -> tuple[Head, Body, GotConnInfo]:
+        """Send `request`; return its header, the body, still to be read or closed, and on what it came.
+
+        Raises `TransportError` for what network and pool did, and whatever the caller's own body
+        raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
+        """
+        if os.getpid() != self.ledger.pid:
+            self.ledger.after_fork()
+        self.check_open()
+        self._check_request(request)
+        if self.ledger.has_reports:
+            self.ledger.safe_point()
+        runtime = self._find_runtime()
+        key = self.key_for(request, runtime)
+        clocks = Clocks(self.settings_of(request.timeout), time.monotonic())
+        options = self.options
+        hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
+        site = find_site(self._ignored) if self.capture_sites else None
+        attempt = 0
+        while True:
+            attempt += 1
+            if hooks is not None:
+                hooks.tell("get_conn", key.host_port)
+            conn, got = await acquire(self, key, runtime, clocks, hooks)
+            lease = Lease(next(self._lease_ids), conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
+            self.ledger.open_lease(lease)
+            sent = Sent()
+            try:
+                head, body = await self._exchange(request, lease, clocks, sent)
+            except Exception as error:
+                if not self._may_retry(request, conn, sent, error):
+                    raise
+                self.ledger.note(self.ledger.pool.note_retry, key.host)
+                if hooks is not None:
+                    hooks.tell("retried", RetriedInfo(attempt, error))
+            else:
+                return head, body, got
+            request.body.rewind()
+
+    async def _exchange(self, request: Request, lease: Lease, clocks: Clocks, sent: Sent) -> tuple[Head, Body]:
+        """Send and receive on one connection. Whatever is raised here has ended the lease."""
+        conn = lease.conn
+        options = self.options
+        close = options.disable_keep_alives
+        exchange = Exchange(
+            conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
+        )
+        try:
+            head = await send(request, lease, exchange, clocks, sent, options, close=close)
+            if head is None:
+                head = await receive_head(lease, exchange, clocks, sent)
+        except Exception as error:
+            await self._fail(request, lease, close_reason_of(error))
+            if isinstance(error, TransportTimeout):
+                self.ledger.note(self.ledger.pool.note_timeout, conn.key.host, error.phase)
+            explained = self.explain(error, conn)
+            if explained is error:
+                raise
+            raise explained from error
+        except BaseException:
+            # Cancelled, or interrupted: the connection is in the middle of something.
+            await self._fail(request, lease, CloseReason.CANCELLED)
+            raise
+        lease.status_code = head.status
+        return head, Body(self, lease, exchange, clocks)
+
+    async def _fail(self, request: Request, lease: Lease, reason: CloseReason) -> None:
+        """Give the connection up, first of all; then close the caller's generator, which may wait."""
+        self.ledger.discard(lease, reason, answered=False)
+        body = request.body
+        if not body.is_empty and body.started and not body.rewindable:
+            await body.aclose() if body.is_async else body.close()
+
+    def explain(self, error: Exception, conn: Connection) -> Exception:
+        """Return `error`, or why it really happened: the transport was closed meanwhile."""
+        if conn.close_reason is CloseReason.POOL_CLOSED and isinstance(error, TransportError):
+            closed = TransportClosed(f"{conn.key.origin}: the transport was closed while the request ran")
+            closed.may_have_been_processed = error.may_have_been_processed
+            return closed
+        return error
+
+    def _may_retry(self, request: Request, conn: Connection, sent: Sent, error: Exception) -> bool:
+        wanted = self.options.retry_stale if request.retry_stale is None else request.retry_stale
+        if not wanted or self.is_closed:
+            return False
+        return should_retry(
+            Failure(
+                conn.reused,
+                sent.bytes_written,
+                sent.response_started,
+                sent.connection_lost and isinstance(error, TransportError),
+                request.body.rewindable or not request.body.started,
+                request.method,
+                any(name.lower() in _IDEMPOTENCY_KEYS for name, _ in request.raw_header_items()),
+            )
+        )
+
+    # -- what a request needs -------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise `TransportClosed` if nothing new may start."""
+        if self.is_closed or self.is_draining:
+            state = "is draining: it takes no new request" if not self.is_closed else "is closed"
+            raise TransportClosed(f"this transport {state}")
+
+    def _check_request(self, request: Request) -> None:
+        if request.method == "CONNECT":
+            raise InvalidRequest("the method CONNECT asks for a tunnel, which this version does not make")
+
+    def settings_of(self, timeout: Timeout) -> ClockSettings:
+        """Return the effective clocks of a request."""
+        settings = self._settings.get(timeout)
+        if settings is None:
+            if len(self._settings) >= _MOST_SETTINGS:
+                self._settings.clear()
+            settings = self._settings[timeout] = settle(self.options, timeout)
+        return settings
+
+    def key_for(self, request: Request, runtime: Runtime) -> ConnectKey:
+        """Return the one key object of everything that makes a connection usable for `request`."""
+        url = request.url
+        parts = (url.scheme, url.host, url.port, runtime)
+        key = self._keys.get(parts)
+        if key is None:
+            key = self._keys.get(parts) or self._make_key(parts)
+        return key
+
+    def _make_key(self, parts: tuple[str, str, int, Runtime]) -> ConnectKey:
+        scheme, host, port, runtime = parts
+        options = self.options
+        trust: object = None
+        if scheme == "https":
+            trust = _DEFAULT_TRUST if options.ssl_context is None else options.ssl_context
+        key = ConnectKey(
+            Host(None, scheme, host, port),
+            trust=trust,
+            server_hostname=options.server_hostname if scheme == "https" else None,
+            uds=options.uds,
+            runtime=runtime,
+        )
+        if len(self._keys) >= _MOST_KEYS:
+            # A connection's key stays alive with it, and is just not found again: it idles out.
+            self._keys.clear()
+        return self._keys.setdefault(parts, key)
+
+    def forget_runtime(self, runtime: Runtime) -> None:
+        """A loop has ended."""
+        for parts in [parts for parts in tuple(self._keys) if parts[3] is runtime]:
+            self._keys.pop(parts, None)
+        self.ledger.drop_runtime(runtime)
+
+    def context_of(self, key: ConnectKey) -> Any:
+        """Return the TLS context that `key` stands for; the default one is made here, on first use."""
+        if key.trust != _DEFAULT_TRUST:
+            return key.trust
+        from pooltransport.runtime.tls import default_context  # noqa: PLC0415 - only https pays for ssl
+
+        return default_context()
+
+    def new_codec(self) -> Http1Codec:
+        """Return a parser for a new connection."""
+        from pooltransport.core.http1.h11_codec import H11Codec  # noqa: PLC0415 - the first dial pays for it
+
+        return H11Codec(self.options.max_response_header_bytes)
+
+    # -- what the ledger and dials ask ----------------------------------------------------------
+
+    def _start_dial(self, ticket: DialTicket[Connection], soon: bool) -> None:  # noqa: FBT001 - the ledger's callback
+        waiter = ticket.waiter
+        hooks, context, tls = (None, None, self.settings_of_none().tls) if waiter is None else waiter.tag
+        job = DialJob(self, ticket, hooks, tls)
+        ticket.tag = job
+        job.start(context, soon=soon)
+
+    def settings_of_none(self) -> ClockSettings:
+        """Return the clocks of a request that says nothing itself."""
+        from pooltransport.models import NO_TIMEOUT_SET  # noqa: PLC0415 - a rare path
+
+        return self.settings_of(NO_TIMEOUT_SET)
+
+    async def call_dial(self, runtime: Runtime, wish: Any, job: DialJob) -> Any:
+        """Call the ``dial=`` callable; what comes too late is closed."""
+        function = self.options.dial
+        assert function is not None, "asked only with the option"
+        if is_coroutine_function(function):
+            return await function(wish)
+
+        def call() -> Any:
+            made = function(wish)
+            if job.is_aborted and hasattr(made, "close"):
+                made.close()
+            return made
+
+        return await runtime.run_blocking(call)
+
+    def idle_event(self, conn: Connection, reason: CloseReason) -> None:
+        """The loop says that an idle connection ended, or spoke unasked."""
+        self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Report whether calling `function` gives a coroutine (``inspect`` is expensive to import)."""
+    for candidate in (function, getattr(function, "__func__", None), getattr(function, "func", None)):
+        code = getattr(candidate, "__code__", None)
+        if code is not None:
+            return bool(code.co_flags & 0x80)
+    code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+    return code is not None and bool(code.co_flags & 0x80)
+
+
+def close_reason_of(error: BaseException) -> CloseReason:
+    """Return why a connection on which `error` happened is closed."""
+    if isinstance(error, ServerClosedConnection):
+        return CloseReason.READ_LOOP_EXIT
+    if isinstance(error, RemoteProtocolError):
+        return CloseReason.PROTOCOL_ERROR
+    if isinstance(error, TransportTimeout):
+        in_head = isinstance(error, ResponseHeaderTimeout) or error.phase == "headers"
+        return CloseReason.HEADER_TIMEOUT if in_head else CloseReason.BODY_TIMEOUT
+    if isinstance(error, ReadError):
+        return CloseReason.READ_ERROR
+    return CloseReason.WRITE_ERROR if isinstance(error, WriteError) else CloseReason.BAD_STATE
+

@@ -1,0 +1,65 @@
+"""What keeps an eye on a transport that nobody uses: weakly, so that it can be collected."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from pooltransport import leaks
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+
+class Keeper:
+    """Ticks for one ledger as long as that lives."""
+
+    __slots__ = ("_epoch", "_ledger")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = weakref.ref(ledger)
+        self._epoch = ledger.epoch
+
+    def __call__(self) -> float | None:
+        ledger = self._ledger()
+        if leaks.pending:
+            leaks.flush()
+        if ledger is None or ledger.epoch != self._epoch:
+            return None
+        return ledger.tick()
+
+
+_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def enrol(ledger: Ledger) -> None:
+    """Tell `ledger` when the process has forked, and let it speak at the end of the process."""
+    if not _ledgers:
+        _register()
+    _ledgers.add(ledger)
+
+
+def _register() -> None:
+    # Once for the process: there is no way to take either back.
+    global _register  # noqa: PLW0603 - replaced by nothing to do
+    import atexit  # noqa: PLC0415 - see above
+
+    os.register_at_fork(after_in_child=_after_fork)
+    atexit.register(_at_exit)
+    _register = _nothing
+
+
+def _nothing() -> None:
+    return None
+
+
+def _after_fork() -> None:
+    for ledger in tuple(_ledgers):
+        ledger.after_fork()
+
+
+def _at_exit() -> None:
+    for ledger in tuple(_ledgers):
+        ledger.safe_point()
+    leaks.flush()

@@ -1,0 +1,355 @@
+"""The only place that holds the mutex: facts go to the pool, and its decisions are carried out.
+
+Rules (contract section 3):
+
+1. Decide under the mutex, act outside of it. No ``await`` and no user code under it.
+2. Giving back is a plain call: `release`, `discard`, `abandon`. No cancellation can come between.
+3. A finalizer only appends to `_dropped` and tries the mutex; who holds it looks at `_dropped` after
+   letting go, so nothing is lost and nobody waits. What it causes is posted, not done.
+4. User code (hooks, logger, warnings) that a finalizer causes is kept for the next safe point.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pooltransport import leaks
+from pooltransport.core.pool import AbortDial, Close, ConnState, Dial, Pool, PoolClosedError, QueueFull, Wake
+from pooltransport.errors import NotPooled
+from pooltransport.stats import CloseReason
+from pooltransport.trace import ConnClosedInfo, Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pooltransport.core.pool import DialTicket, Limits
+    from pooltransport.leaks import Lease, Site
+    from pooltransport.options import TransportOptions
+    from pooltransport.runtime.protocols import Runtime
+    from pooltransport.stats import PoolStats
+
+    from .connection import Connection
+    from .dial import DialJob
+
+_REMOTE = frozenset(
+    (
+        CloseReason.SERVER_CLOSED_IDLE,
+        CloseReason.SERVER_CLOSE_HEADER,
+        CloseReason.READ_LOOP_EXIT,
+        CloseReason.GOAWAY,
+    )
+)
+_HOUSEKEEPING_SECONDS = 1.0
+
+
+class Ledger:
+    """Who holds what, and everything that is given back. `start_dial` carries out a `Dial`."""
+
+    def __init__(self, options: TransportOptions, limits: Limits, start_dial: Callable[[DialTicket[Any], bool], None]):
+        self.options = options
+        self._limits = limits
+        self._start_dial = start_dial
+        self.transport_hooks = (
+            None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
+        )
+        self._told_hooks: set[str] = set()
+        self._log = leaks.LeakLog()
+        self.epoch = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make everything anew: at first, and in a child process."""
+        self.pid = os.getpid()
+        self._mutex = _thread.allocate_lock()
+        self.pool: Pool[Connection] = Pool(self._limits, lambda key: key.host, name=self.options.name)  # type: ignore[attr-defined]
+        self.leases: dict[int, Lease] = {}
+        self.dials: set[DialJob] = set()
+        self._dropped: deque[Lease | None] = deque()  # None: the transport itself
+        self._reports: deque[Callable[[], None]] = deque()
+        self._on_quiet: list[Callable[[], None]] = []
+        self._watcher: Runtime | None = None
+
+    # -- the mutex ------------------------------------------------------------------------------
+
+    def apply(self, method: Callable[..., Sequence[Any]], *args: Any) -> Sequence[Any]:
+        """Tell the pool a fact and do what it decides; return the actions, done."""
+        with self._mutex:
+            try:
+                actions = method(*args)
+            except (QueueFull, PoolClosedError):
+                raise
+            except BaseException:
+                # A KeyboardInterrupt may land anywhere; the counts are taken anew (contract 3.9).
+                self.pool.rebuild()
+                raise
+        if actions:
+            self._act(actions, soon=False)
+        if self._dropped:
+            self.kick()
+        return actions
+
+    def take(self, key: Any, now: float) -> Connection | None:
+        """Return an idle connection that may be had at once, or None."""
+        with self._mutex:
+            conn = self.pool.take(key, now)
+        if conn is not None:
+            conn.stream.on_idle_event = None
+        if self._dropped:
+            self.kick()
+        return conn
+
+    def snapshot(self) -> PoolStats:
+        """Return the statistics; from any thread."""
+        with self._mutex:
+            stats = self.pool.stats()
+        if self._dropped:
+            self.kick()
+        return stats
+
+    def note(self, method: Callable[..., object], *args: Any) -> None:
+        """Count something."""
+        with self._mutex:
+            method(*args)
+
+    def _act(self, actions: Sequence[Any], *, soon: bool) -> None:
+        """Carry out decisions, in order. `soon`: a finalizer caused them, so they are posted."""
+        for action in actions:
+            kind = type(action)
+            if kind is Wake:
+                action.waiter.latch.set()
+            elif kind is Close:
+                self._close(action.conn, action.reason, soon=soon)
+            elif kind is Dial:
+                self._start_dial(action.ticket, soon)
+            elif kind is AbortDial and action.ticket.tag is not None:
+                action.ticket.tag.abort()
+
+    def _close(self, conn: Connection, reason: CloseReason, *, soon: bool) -> None:
+        conn.close_reason = reason
+        conn.stream.on_idle_event = None
+        on_closed = partial(self._closed, conn)
+        if not soon:
+            conn.stream.abort(on_closed)
+            self._tell_closed(conn, reason)
+            return
+        if not conn.runtime.post(conn.stream.abort, on_closed):
+            conn.stream.drop()
+            on_closed()
+        self._reports.append(partial(self._tell_closed, conn, reason))
+
+    def _closed(self, conn: Connection) -> None:
+        self.apply(self.pool.closed, conn, time.monotonic())
+
+    def _tell_closed(self, conn: Connection, reason: CloseReason) -> None:
+        hooks = conn.hooks if conn.hooks is not None else self.transport_hooks
+        if hooks is not None:
+            by = "remote" if reason in _REMOTE else "local"
+            hooks.tell("conn_closed", ConnClosedInfo(conn.info(time.monotonic()), reason, by))
+
+    # -- leases ---------------------------------------------------------------------------------
+
+    def open_lease(self, lease: Lease) -> None:
+        """Remember who uses a connection."""
+        self.leases[lease.id] = lease
+        lease.conn.hooks = lease.hooks
+        if self._watcher is None:
+            self._watch(lease.conn.runtime)
+
+    def _forget(self, lease: Lease) -> None:
+        self.leases.pop(lease.id, None)
+        if self._on_quiet and not self.leases:
+            waiting, self._on_quiet = self._on_quiet, []
+            for wake in waiting:
+                wake()
+
+    def when_quiet(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once when no lease is left."""
+        self._on_quiet.append(wake)
+        if not self.leases:
+            wake()
+
+    def release(self, lease: Lease, idle_timeout: float | None, max_uses: int | None) -> None:
+        """End a lease whose connection may be used again."""
+        if not lease.end() or lease.epoch != self.epoch:
+            return
+        conn = lease.conn
+        now = time.monotonic()
+        conn.requests_served += 1
+        conn.reused = True
+        conn.idle_since = now
+        conn.hooks = None
+        conn.stream.on_idle_event = conn.on_idle_event
+        actions = self.apply(self.pool.put_idle, conn, now, idle_timeout, max_uses)
+        self._forget(lease)
+        if lease.hooks is not None:
+            refusals = [a.reason for a in actions if type(a) is Close and a.conn is conn]
+            lease.hooks.tell("put_idle_conn", NotPooled(refusals[0]) if refusals else None)
+
+    def discard(self, lease: Lease, reason: CloseReason, *, answered: bool) -> None:
+        """End a lease whose connection must not be used again; `answered`: a response had come."""
+        if not lease.end() or lease.epoch != self.epoch:
+            return
+        self.apply(self.pool.remove, lease.conn, reason)
+        self._forget(lease)
+        if answered and lease.hooks is not None:
+            lease.hooks.tell("put_idle_conn", NotPooled(lease.conn.close_reason or reason))
+
+    def abandon(self, lease: Lease) -> None:
+        """A response was dropped unclosed: called by a finalizer, anywhere."""
+        if lease.end() and lease.epoch == self.epoch:
+            self._dropped.append(lease)
+            self.kick()
+
+    def abandon_all(self, what: str, site: Site | None) -> None:
+        """The transport was dropped unclosed: called by a finalizer, anywhere."""
+        sockets = self.pool.open_count
+        if sockets:
+            leaks.pending.append(partial(leaks.warn_transport, what, site, sockets))
+        self._dropped.append(None)
+        self.kick()
+
+    def _close_all(self) -> list[Any]:
+        """Close the pool and every connection. The mutex must be held."""
+        actions = list(self.pool.close(time.monotonic()))
+        for conn, _, state in self.pool.conns():
+            if state is not ConnState.CLOSING:
+                actions += self.pool.remove(conn, CloseReason.POOL_CLOSED)
+        return actions
+
+    def kick(self) -> None:
+        """Give back what finalizers left, unless somebody holds the mutex, who will do it then."""
+        while self._dropped:
+            if not self._mutex.acquire(blocking=False):
+                return
+            actions: list[Any] = []
+            lost: list[Lease] = []
+            try:
+                while self._dropped:
+                    lease = self._dropped.popleft()
+                    if lease is None:
+                        actions += self._close_all()
+                        continue
+                    self.pool.note_leak(lease.conn)
+                    actions += self.pool.remove(lease.conn, CloseReason.LEAKED)
+                    lost.append(lease)
+            finally:
+                self._mutex.release()
+            self._act(actions, soon=True)
+            for lease in lost:
+                self._forget(lease)
+                self._reports.append(partial(self._report, lease))
+
+    def _report(self, lease: Lease) -> None:
+        now = time.monotonic()
+        count, loud = self._log.count(str(lease.site), now)
+        stats = self.snapshot()
+        limit = self._limits.max_conns_per_host or self._limits.max_conns
+        gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
+        report = leaks.make_report(lease, count, now, gauges, _thread_name(lease.thread))
+        hooks = lease.hooks or self.transport_hooks
+        if hooks is not None:
+            hooks.tell("leaked", report)
+        if loud:
+            leaks.warn_response(report)
+
+    def safe_point(self) -> None:
+        """Deliver what finalizers left to be said. Never under the mutex, never in a finalizer."""
+        if self._dropped:
+            self.kick()
+        while self._reports:
+            try:
+                report = self._reports.popleft()
+            except IndexError:
+                break
+            report()
+        if leaks.pending:
+            leaks.flush()
+
+    @property
+    def has_reports(self) -> bool:
+        """Report whether a safe point has something to say."""
+        return bool(self._reports or self._dropped)
+
+    def note_hook_error(self, name: str, error: Exception) -> None:
+        """Count a hook that raised, and log it once for each hook."""
+        self.note(self.pool.note_hook_error)
+        if name not in self._told_hooks:
+            self._told_hooks.add(name)
+            import logging  # noqa: PLC0415 - only a broken hook pays for it
+
+            logging.getLogger("pooltransport.pool").warning("the hook %s raised %r", name, error, exc_info=error)
+
+    # -- keeping house --------------------------------------------------------------------------
+
+    def _watch(self, runtime: Runtime) -> None:
+        from .housekeeping import Keeper  # noqa: PLC0415 - it needs the ledger
+
+        self._watcher = runtime
+        runtime.watch(Keeper(self))
+
+    def tick(self) -> float | None:
+        """Expire, notice ended idle connections, say what is to be said. Return when to come again,
+        in seconds; None when there is nothing left to watch.
+        """
+        self.safe_point()
+        now = time.monotonic()
+        self.apply(self.pool.expire, now)
+        with self._mutex:
+            idle = [conn for conn in self.pool.idle_conns() if conn.runtime.polls_idle]
+        for conn in idle:
+            if conn.stream.hung_up():
+                self.apply(self.pool.remove_idle, conn, CloseReason.SERVER_CLOSED_IDLE)
+        with self._mutex:
+            expiry = self.pool.next_expiry()
+            if expiry is None and not self.leases and not self._reports and next(self.pool.conns(), None) is None:
+                self._watcher = None
+                return None
+        delay = _HOUSEKEEPING_SECONDS if expiry is None else expiry - time.monotonic()
+        return min(max(delay, 0.001), _HOUSEKEEPING_SECONDS)
+
+    def open_conns(self) -> list[Connection]:
+        """Return every connection that is not closing."""
+        with self._mutex:
+            return [conn for conn, _, state in self.pool.conns() if state is not ConnState.CLOSING]
+
+    def drop_runtime(self, runtime: Runtime) -> None:
+        """A loop ends or is gone: so do its connections, dials and leases."""
+        with self._mutex:
+            conns = [conn for conn, _, _ in self.pool.conns() if conn.runtime is runtime]
+        alive = runtime.is_alive()
+        for lease in [lease for lease in tuple(self.leases.values()) if lease.conn.runtime is runtime]:
+            if lease.end():
+                self._forget(lease)
+        for conn in conns:
+            if not alive:
+                conn.stream.drop()
+            self.apply(self.pool.remove, conn, CloseReason.POOL_CLOSED)
+        if not alive:
+            for job in [job for job in tuple(self.dials) if job.runtime is runtime]:
+                job.lost()
+        if self._watcher is runtime:
+            self._watcher = None
+
+    def after_fork(self) -> None:
+        """In a child: close the inherited descriptors, raw, and start from nothing (contract 3.8)."""
+        inherited = self.pool
+        self.epoch += 1
+        self._begin()
+        for conn, _, _ in inherited.conns():
+            conn.stream.drop()
+
+
+def _thread_name(ident: int) -> str:
+    import sys  # noqa: PLC0415 - only a leak pays for it
+
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread.ident == ident:
+                return str(thread.name)
+    return str(ident)

@@ -1,0 +1,117 @@
+"""Receiving the header of one answer: 1xx reported and skipped, clocks, ends and nonsense told apart."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pooltransport.errors import (
+    RemoteProtocolError,
+    ServerClosedConnection,
+    TransportError,
+)
+from pooltransport.headers import Headers
+from pooltransport.runtime.protocols import Expired
+from pooltransport.trace import FirstByteInfo, InformationalInfo
+
+if TYPE_CHECKING:
+    from pooltransport.core.http1.codec import Head
+    from pooltransport.core.http1.exchange import Exchange
+    from pooltransport.leaks import Lease
+
+    from .clocks import Clocks
+    from .sending import Sent
+
+_AFTER_WRITE_ERROR = 0.05
+
+
+async def receive_head(
+    lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent, *, continue_until: float | None = None
+) -> Head:
+    """Return the final header, or with `continue_until` a 100 (Continue), whichever is first; then
+    `Expired` is raised when that moment comes. 1xx do not extend the header clock.
+    """
+    stream = lease.conn.stream
+    hooks = lease.hooks
+    settings = clocks.settings
+    headers_at = clocks.until(settings.response_header, sent.at)
+    while True:
+        head = exchange.next_head() if exchange.started else None
+        if head is not None:
+            if head.status >= 200 or head.status == 101:  # noqa: PLR2004 - RFC 9110 section 15.2
+                return head
+            if hooks is not None:
+                _tell_informational(lease, head, expected=continue_until is not None)
+            if continue_until is not None and head.status == 100:  # noqa: PLR2004
+                return head
+            continue
+        at, setting = headers_at, settings.response_header
+        if settings.read.seconds is not None:
+            read_at = time.monotonic() + settings.read.seconds
+            if at is None or read_at < at:
+                at, setting = read_at, settings.read
+        if continue_until is not None and (at is None or continue_until < at):
+            at = continue_until
+        try:
+            data = await stream.receive(at)
+        except Expired:
+            now = time.monotonic()
+            if continue_until is not None and now >= continue_until and (clocks.deadline is None or now < clocks.deadline):
+                raise
+            raise clocks.expired("headers", setting, now, where=lease.origin, done=True) from None
+        except OSError as error:
+            raise _no_answer(lease, exchange, sent, error) from error
+        if not data:
+            raise _no_answer(lease, exchange, sent, None)
+        if not exchange.started:
+            sent.response_started = True
+            if hooks is not None:
+                hooks.tell("got_first_response_byte", FirstByteInfo(time.monotonic() - (sent.at or clocks.started)))
+        exchange.feed(data)
+
+
+def _tell_informational(lease: Lease, head: Head, *, expected: bool) -> None:
+    hooks = lease.hooks
+    assert hooks is not None, "asked only with hooks"
+    info = InformationalInfo(head.status, Headers._from_raw(head.headers))  # noqa: SLF001 - ours
+    if expected and head.status == 100:  # noqa: PLR2004 - RFC 9110 section 15.2.1
+        hooks.tell("got_100_continue", info)
+    hooks.tell("got_1xx_response", info)
+
+
+def _no_answer(lease: Lease, exchange: Exchange, sent: Sent, error: OSError | None) -> TransportError:
+    """Say how the connection ended before the header was complete."""
+    what = "closed the connection" if error is None else f"broke the connection ({error.strerror or error})"
+    if exchange.started:
+        return RemoteProtocolError(f"{lease.origin}: the server {what} inside the response header")
+    sent.connection_lost = True
+    conn = lease.conn
+    idle = max(lease.opened_at - conn.idle_since, 0.0) if conn.reused else 0.0
+    history = f"a connection that had served {conn.requests_served} requests" if conn.reused else "a new connection"
+    return ServerClosedConnection(
+        f"{lease.origin}: the server {what} without answering, on {history}, "
+        f"after {sent.bytes_written} bytes of the request were written",
+        reused=conn.reused,
+        idle_time=idle,
+        bytes_written=sent.bytes_written,
+    )
+
+
+async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent) -> Head | None:
+    """Return the final header that was on its way when writing failed, or None."""
+    until = time.monotonic() + _AFTER_WRITE_ERROR
+    try:
+        while True:
+            head = exchange.next_head() if exchange.started else None
+            if head is not None and head.status >= 200:  # noqa: PLR2004 - a final answer
+                return head
+            if head is None:
+                data = await lease.conn.stream.receive(until)
+                if not data:
+                    return None
+                sent.response_started = True
+                exchange.feed(data)
+    except (Expired, OSError, RemoteProtocolError):
+        return None
+
+

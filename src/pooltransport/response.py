@@ -1,0 +1,498 @@
+"""`Response` and `AsyncResponse`: one answer, streamed until read (contract section 4).
+
+Rules:
+
+1. Nothing that the pool or a loop can reach refers to a response; it refers to its body, one way.
+2. All that does no I/O is shared. Iterators are objects, not generators: an abandoned one holds the
+   response and nothing else, and both are collected together.
+3. Bytes go by once: a second iteration raises `StreamConsumed`, `read()` after a part does as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .engine.body import State
+from .engine.sync import run_sync
+from .errors import BodyNotRead, HTTPStatusError, ReadError, StreamConsumed
+from .headers import Headers
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from .core.http1.codec import Head
+    from .engine.body import Body
+    from .models import Request
+    from .trace import GotConnInfo
+    from .url import URL
+
+
+class _ResponseBase:
+    """What both colours share. Not for use by itself."""
+
+    __slots__ = ("_body", "_content", "_elapsed", "_head", "_headers", "_owner", "_taken", "conn", "history", "request")
+
+    conn: GotConnInfo
+    history: tuple[Any, ...]
+    request: Request
+
+    def __init__(
+        self, request: Request, head: Head, body: Body, conn: GotConnInfo, elapsed: float, owner: object
+    ) -> None:
+        self.request = request
+        self.conn = conn
+        self.history = ()
+        self._head = head
+        self._headers: Headers | None = None
+        self._body = body
+        self._elapsed = elapsed
+        self._owner = owner  # the transport lives as long as its responses
+        self._content: bytes | None = None
+        self._taken = False
+
+    @property
+    def status_code(self) -> int:
+        """The status code, 101 or 200 to 999."""
+        return self._head.status
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase, as sent; often empty."""
+        return self._head.reason
+
+    @property
+    def http_version(self) -> str:
+        """``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
+        return f"HTTP/{self._head.version}"
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, in wire order and case; looked up without regard to case."""
+        if self._headers is None:
+            self._headers = Headers._from_raw(self._head.headers)  # noqa: SLF001 - ours
+        return self._headers
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields: empty until the body was read to its end (RFC 9110 section 6.5)."""
+        return Headers._from_raw(self._body.trailers)  # noqa: SLF001 - ours
+
+    @property
+    def url(self) -> URL:
+        """Where the answer came from."""
+        return self.request.url
+
+    @property
+    def elapsed(self) -> timedelta:
+        """From the call to the final headers."""
+        from datetime import timedelta  # noqa: PLC0415 - only who asks pays for it
+
+        return timedelta(seconds=self._elapsed)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the response holds no connection any more: read to the end, closed, or failed."""
+        return self._body.state is not State.OPEN
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self._head.status < 300  # noqa: PLR2004 - RFC 9110 section 15.3
+
+    def _take(self) -> None:
+        if self._taken:
+            raise StreamConsumed("the body was iterated before: its bytes are gone; read() keeps them")
+        self._taken = True
+
+    def _take_all(self) -> None:
+        if self._taken:
+            raise StreamConsumed("the body was iterated before, in whole or in part: it cannot be read again")
+        self._taken = True
+
+    def _decode(self, content: bytes) -> str:
+        """Decode by the charset of Content-Type, else as UTF-8; what is wrong becomes U+FFFD."""
+        charset = "utf-8"
+        for part in self.headers.get("content-type", "").split(";")[1:]:
+            name, _, value = part.strip().partition("=")
+            if name.strip().lower() == "charset":
+                charset = value.strip().strip("\"'") or charset
+        try:
+            return content.decode(charset, "replace")
+        except LookupError:
+            return content.decode("utf-8", "replace")
+
+    def _status_error(self) -> HTTPStatusError | None:
+        status = self._head.status
+        if status < 400:  # noqa: PLR2004 - RFC 9110 section 15.5
+            return None
+        kind = "client" if status < 500 else "server"  # noqa: PLR2004
+        reason = f" {self._head.reason}" if self._head.reason else ""
+        return HTTPStatusError(
+            f"{kind} error {status}{reason} for {self.request.method} {self.url.redacted}", response=self
+        )
+
+    def _most(self) -> int | None:
+        return self._body.max_body_bytes
+
+    def __repr__(self) -> str:
+        state = self._body.state.value
+        return f"<{type(self).__name__} [{self._head.status}] {self.request.method} {self.url.redacted} {state}>"
+
+
+def _json(text_or_bytes: bytes, kwargs: dict[str, Any]) -> Any:
+    import json  # noqa: PLC0415 - only who asks pays for it
+
+    return json.loads(text_or_bytes, **kwargs)
+
+
+class _Parts:
+    """Collects a whole body, up to a bound."""
+
+    __slots__ = ("_most", "_origin", "_parts", "_size")
+
+    def __init__(self, most: int | None, origin: str) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._most = most
+        self._origin = origin
+
+    def add(self, data: bytes) -> bool:
+        """Keep `data`; report whether there is more to come. Raises `ReadError` above the bound."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._most is not None and self._size > self._most:
+            raise ReadError(f"{self._origin}: the body is larger than {self._most} bytes (max_body_bytes)")
+        return bool(data)
+
+    def join(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
+class _Rechunker:
+    """Cuts pieces of one size out of what comes; with no size, what comes."""
+
+    __slots__ = ("_buffer", "_size")
+
+    def __init__(self, size: int | None) -> None:
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(f"chunk size {size!r}: give a number of bytes of 1 or more, or None")
+        self._size = size
+        self._buffer = bytearray()
+
+    def next_ready(self) -> bytes:
+        """Return a whole piece that is there already, or ``b""``."""
+        if self._size is None or len(self._buffer) < self._size:
+            return b""
+        piece = bytes(self._buffer[: self._size])
+        del self._buffer[: self._size]
+        return piece
+
+    def put(self, data: bytes) -> bytes:
+        """Take what came (``b""`` at the end); return a piece, or ``b""`` if there is none yet."""
+        if self._size is None:
+            return data
+        if data:
+            self._buffer += data
+            return self.next_ready()
+        piece = bytes(self._buffer)
+        self._buffer.clear()
+        return piece
+
+
+class _Lines:
+    """Cuts lines out of text that comes in pieces; ends: LF, CR LF, CR (as `str.splitlines` for these)."""
+
+    __slots__ = ("_decoder", "_done", "_lines", "_rest")
+
+    def __init__(self, charset: str) -> None:
+        import codecs  # noqa: PLC0415 - only who asks pays for it
+
+        try:
+            self._decoder = codecs.getincrementaldecoder(charset)("replace")
+        except LookupError:
+            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._lines: list[str] = []
+        self._done = False
+
+    def pop(self) -> str | None:
+        """Return the next whole line, or None."""
+        return self._lines.pop() if self._lines else None
+
+    def put(self, data: bytes) -> bool:
+        """Take what came (``b""`` at the end); report whether that was before the end."""
+        text = self._rest + self._decoder.decode(data, final=not data)
+        if data and text.endswith("\r"):
+            # The LF of this line's end may still come.
+            text, held = text[:-1], "\r"
+        else:
+            held = ""
+        rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._rest = rows.pop() + held
+        if not data and self._rest:
+            rows.append(self._rest)
+            self._rest = ""
+        self._lines = rows[::-1] + self._lines
+        return bool(data)
+
+
+class Response(_ResponseBase):
+    """One answer, blocking. Streamed: read it, iterate it, or close it; ``with`` does the latter.
+
+    Thread-safe in this sense only: any thread may close it; one at a time reads.
+    """
+
+    __slots__ = ()
+
+    def read(self) -> bytes:
+        """Read the body to its end and keep it; again, return what was kept.
+
+        Raises `TransportError` (`ReadTimeout`, `IncompleteBody`, ...), `StreamConsumed` if a part was
+        iterated before, `ReadError` if it is larger than ``max_body_bytes``.
+        """
+        if self._content is None:
+            self._take_all()
+            parts = _Parts(self._most(), self.url.origin)
+            try:
+                while parts.add(run_sync(self._body.read_some())):
+                    pass
+            except BaseException:
+                self.close()
+                raise
+            self._content = parts.join()
+        return self._content
+
+    @property
+    def content(self) -> bytes:
+        """The whole body; read now if it was not."""
+        return self.read()
+
+    @property
+    def text(self) -> str:
+        """The body as text, by the charset of Content-Type, else UTF-8 with replacements."""
+        return self._decode(self.read())
+
+    def json(self, **kwargs: Any) -> Any:
+        """Return the body parsed as JSON; `kwargs` are those of `json.loads`. Raises `ValueError`."""
+        return _json(self.read(), kwargs)
+
+    def iter_bytes(self, chunk_size: int | None = None) -> _ByteIterator:
+        """Iterate over the body in pieces of `chunk_size` bytes (None: as they come); once."""
+        return _ByteIterator(self, chunk_size)
+
+    def iter_raw(self, chunk_size: int | None = None) -> _ByteIterator:
+        """As `iter_bytes`, before any content decoding."""
+        return _ByteIterator(self, chunk_size)
+
+    def iter_lines(self) -> _LineIterator:
+        """Iterate over the lines of the text, without their ends."""
+        return _LineIterator(self)
+
+    def raise_for_status(self) -> Self:
+        """Return self for a status below 400, else raise `HTTPStatusError`; a response that is still
+        streamed is read up to the drain limit and closed.
+        """
+        error = self._status_error()
+        if error is None:
+            return self
+        if self._content is None and not self._taken and not self.is_closed:
+            self._read_for_error()
+        raise error
+
+    def _read_for_error(self) -> None:
+        self._taken = True
+        parts = _Parts(self._body.drain_limit, self.url.origin)
+        try:
+            while parts.add(run_sync(self._body.read_some())):
+                pass
+        except ReadError:
+            self.close()
+        self._content = parts.join()
+
+    def close(self) -> None:
+        """Let the connection go: what is left is drained within bounds, at most ``drain_timeout``. Idempotent."""
+        run_sync(self._body.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _ByteIterator:
+    __slots__ = ("_content", "_pieces", "_response")
+
+    def __init__(self, response: Response, size: int | None) -> None:
+        self._pieces = _Rechunker(size)
+        self._response = response
+        self._content = response._content  # noqa: SLF001 - one file, one class in two
+        if self._content is None:
+            response._take()  # noqa: SLF001
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self._pieces.next_ready()
+        while not piece:
+            data = self._next()
+            piece = self._pieces.put(data)
+            if not data and not piece:
+                raise StopIteration
+        return piece
+
+    def _next(self) -> bytes:
+        if self._content is None:
+            return run_sync(self._response._body.read_some())  # noqa: SLF001
+        data, self._content = self._content, b""
+        return data
+
+
+class _LineIterator:
+    __slots__ = ("_lines", "_more", "_source")
+
+    def __init__(self, response: Response) -> None:
+        self._source = _ByteIterator(response, None)
+        self._lines = _Lines(_charset(response))
+        self._more = True
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        while (line := self._lines.pop()) is None:
+            if not self._more:
+                raise StopIteration
+            self._more = self._lines.put(next(self._source, b""))
+        return line
+
+
+class AsyncResponse(_ResponseBase):
+    """One answer, on asyncio or trio; as `Response`, with `aread`, `aclose` and ``async with``."""
+
+    __slots__ = ()
+
+    async def aread(self) -> bytes:
+        """As `Response.read`."""
+        if self._content is None:
+            self._take_all()
+            parts = _Parts(self._most(), self.url.origin)
+            try:
+                while parts.add(await self._body.read_some()):
+                    pass
+            except BaseException:
+                await self.aclose()
+                raise
+            self._content = parts.join()
+        return self._content
+
+    @property
+    def content(self) -> bytes:
+        """The whole body. Raises `BodyNotRead` before `aread`."""
+        if self._content is None:
+            raise BodyNotRead("the body was not read: `await response.aread()` first")
+        return self._content
+
+    @property
+    def text(self) -> str:
+        """As `Response.text`. Raises `BodyNotRead` before `aread`."""
+        return self._decode(self.content)
+
+    def json(self, **kwargs: Any) -> Any:
+        """As `Response.json`. Raises `BodyNotRead` before `aread`."""
+        return _json(self.content, kwargs)
+
+    def aiter_bytes(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+        """As `Response.iter_bytes`, with ``async for``."""
+        return _AsyncByteIterator(self, chunk_size)
+
+    def aiter_raw(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+        """As `Response.iter_raw`, with ``async for``."""
+        return _AsyncByteIterator(self, chunk_size)
+
+    def aiter_lines(self) -> _AsyncLineIterator:
+        """As `Response.iter_lines`, with ``async for``."""
+        return _AsyncLineIterator(self)
+
+    def raise_for_status(self) -> Self:
+        """Return self for a status below 400, else raise `HTTPStatusError`. Reading cannot be awaited
+        here: a response that is still streamed stays so, and its ``async with`` closes it.
+        """
+        error = self._status_error()
+        if error is not None:
+            raise error
+        return self
+
+    async def aclose(self) -> None:
+        """Let the connection go; what is left is drained in the background. Never waits. Idempotent."""
+        await self._body.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _AsyncByteIterator:
+    __slots__ = ("_content", "_pieces", "_response")
+
+    def __init__(self, response: AsyncResponse, size: int | None) -> None:
+        self._pieces = _Rechunker(size)
+        self._response = response
+        self._content = response._content  # noqa: SLF001 - one file, one class in two
+        if self._content is None:
+            response._take()  # noqa: SLF001
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = self._pieces.next_ready()
+        while not piece:
+            data = await self._next()
+            piece = self._pieces.put(data)
+            if not data and not piece:
+                raise StopAsyncIteration
+        return piece
+
+    async def _next(self) -> bytes:
+        if self._content is None:
+            return await self._response._body.read_some()  # noqa: SLF001
+        data, self._content = self._content, b""
+        return data
+
+
+class _AsyncLineIterator:
+    __slots__ = ("_lines", "_more", "_source")
+
+    def __init__(self, response: AsyncResponse) -> None:
+        self._source = _AsyncByteIterator(response, None)
+        self._lines = _Lines(_charset(response))
+        self._more = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while (line := self._lines.pop()) is None:
+            if not self._more:
+                raise StopAsyncIteration
+            try:
+                data = await self._source.__anext__()
+            except StopAsyncIteration:
+                data = b""
+            self._more = self._lines.put(data)
+        return line
+
+
+def _charset(response: _ResponseBase) -> str:
+    _, _, value = response.headers.get("content-type", "").lower().partition("charset=")
+    return value.partition(";")[0].strip("\"' ") or "utf-8"
