@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from .models import Request
-    from .transport import AsyncResponse, Response
+    from .response import AsyncResponse, Response
 
 
 @runtime_checkable

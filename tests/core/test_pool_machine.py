@@ -93,9 +93,7 @@ class PoolMachine(RuleBasedStateMachine):
     def dialed(self, pick, data, life):
         ticket = self.driver.dials[pick % len(self.driver.dials)]
         capacity = data.draw(self.capacities)
-        conn = self.driver.dialed(
-            ticket, capacity=capacity, retire_at=None if life is None else self.driver.now + life
-        )
+        conn = self.driver.dialed(ticket, capacity=capacity, retire_at=None if life is None else self.driver.now + life)
         self.capacity[conn] = capacity
 
     @precondition(lambda self: self.driver.dials)
@@ -106,7 +104,9 @@ class PoolMachine(RuleBasedStateMachine):
     # -- connections -----------------------------------------------------------------
 
     @precondition(lambda self: self.driver.leases)
-    @rule(pick=PICK, hint=maybe(st.sampled_from([5.0, 20.0, 200.0])), uses=maybe(st.integers(1, 5)), plain=st.booleans())
+    @rule(
+        pick=PICK, hint=maybe(st.sampled_from([5.0, 20.0, 200.0])), uses=maybe(st.integers(1, 5)), plain=st.booleans()
+    )
     def put_idle(self, pick, hint, uses, plain):
         conn = self.driver.leases[pick % len(self.driver.leases)]
         self.driver.put(conn, **({} if plain else {"idle_timeout": hint, "max_uses": uses}))

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from pooltransport.bodies import Content
     from pooltransport.models import Request, TimeoutInput
+    from pooltransport.response import AsyncResponse
     from pooltransport.roundtripper import AsyncRoundTripper
     from pooltransport.trace import ClientTrace
-    from pooltransport.transport import AsyncResponse
     from pooltransport.url import URL
 
     from .build import BodyOptions, ClientHeaders, Pairs, RequestOptions

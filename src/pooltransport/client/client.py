@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from pooltransport.bodies import Content
     from pooltransport.models import Request, TimeoutInput
+    from pooltransport.response import Response
     from pooltransport.roundtripper import RoundTripper
     from pooltransport.trace import ClientTrace
-    from pooltransport.transport import Response
     from pooltransport.url import URL
 
     from .build import BodyOptions, ClientHeaders, Pairs, RequestOptions

@@ -227,7 +227,7 @@ class TrioStream:
             self._abort_here(on_closed)
             return
         try:
-            self._runtime.trio_token.run_sync_soon(self._abort_here, on_closed)
+            self._runtime.loop.run_sync_soon(self._abort_here, on_closed)
         except trio.RunFinishedError:
             self.drop()
             on_closed()
@@ -260,23 +260,23 @@ class TrioRuntime:
     now = staticmethod(_monotonic)
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
-        self.trio_token = token
+        self.loop = token
         self._over = False
         self._sentinel: AsyncGenerator[None, None] | None = None
 
     def is_here(self) -> bool:
-        return current_token() is self.trio_token
+        return current_token() is self.loop
 
     def is_alive(self) -> bool:
         if not self._over:
             try:
-                self.trio_token.run_sync_soon(_nothing, idempotent=True)
+                self.loop.run_sync_soon(_nothing, idempotent=True)
             except trio.RunFinishedError:
                 self._over = True
         return not self._over
 
     def new_latch(self) -> TrioLatch:
-        return TrioLatch(self.trio_token)
+        return TrioLatch(self.loop)
 
     def spawn(
         self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object
@@ -287,7 +287,7 @@ class TrioRuntime:
 
     def post(self, fn: Callable[..., object], *args: object) -> bool:
         try:
-            self.trio_token.run_sync_soon(fn, *args)
+            self.loop.run_sync_soon(fn, *args)
         except trio.RunFinishedError:
             return False
         return True

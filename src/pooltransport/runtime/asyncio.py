@@ -383,30 +383,30 @@ class AsyncioRuntime:
     now = staticmethod(_monotonic)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._sentinel: AsyncGenerator[None, None] | None = None
 
     def is_here(self) -> bool:
-        return _running_loop() is self._loop
+        return _running_loop() is self.loop
 
     def is_alive(self) -> bool:
-        return not self._loop.is_closed()
+        return not self.loop.is_closed()
 
     def new_latch(self) -> AsyncioLatch:
-        return AsyncioLatch(self._loop)
+        return AsyncioLatch(self.loop)
 
     def spawn(
         self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object
     ) -> AsyncioTask:
-        task = self._loop.create_task(fn(*args), context=context)
+        task = self.loop.create_task(fn(*args), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return AsyncioTask(self, task)
 
     def post(self, fn: Callable[..., object], *args: object) -> bool:
         try:
-            self._loop.call_soon_threadsafe(fn, *args)
+            self.loop.call_soon_threadsafe(fn, *args)
         except RuntimeError:
             return False
         return True
@@ -414,7 +414,7 @@ class AsyncioRuntime:
     def watch(self, tick: Callable[[], float | None]) -> None:
         delay = tick()
         if delay is not None:
-            self._loop.call_later(delay, self.watch, tick)
+            self.loop.call_later(delay, self.watch, tick)
 
     async def connect(
         self,
@@ -425,7 +425,7 @@ class AsyncioRuntime:
     ) -> AsyncioStream:
         sock = make_socket(address, options)
         sock.setblocking(False)
-        stream = AsyncioStream(self._loop, sock)
+        stream = AsyncioStream(self.loop, sock)
         try:
             await stream.connect(address, at)
         except BaseException:
@@ -435,12 +435,12 @@ class AsyncioRuntime:
 
     async def adopt(self, sock: Any) -> AsyncioStream:
         sock.setblocking(False)
-        stream = AsyncioStream(self._loop, sock)
+        stream = AsyncioStream(self.loop, sock)
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
     async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        return await self._loop.run_in_executor(None, fn)
+        return await self.loop.run_in_executor(None, fn)
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.spawn(None, fn)
@@ -470,7 +470,3 @@ async def _sentinel(fn: Callable[[], None]) -> AsyncGenerator[None, None]:
         fn()
         await asyncio.sleep(0)  # the turn in which the aborted transports close their sockets
 
-
-def current_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the running loop, or None outside of one."""
-    return _running_loop()

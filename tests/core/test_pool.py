@@ -1,0 +1,977 @@
+"""The pool by example, one behaviour each. Row ids are Go's behaviours and sections of the contract."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import pytest
+
+from pooltransport.core.pool import (
+    AbortDial,
+    Close,
+    ConnState,
+    Dial,
+    Limits,
+    Pool,
+    PoolClosedError,
+    QueueFull,
+    Waiter,
+    Wake,
+)
+from pooltransport.stats import AcquireSource, CloseReason, DrainOutcome
+from tests.core.pool_driver import Driver, host_of
+
+
+@pytest.fixture(autouse=True)
+def checked(monkeypatch):
+    """Check every pool of the test after each list of actions, and at the end let everything end."""
+    drivers = []
+    make, apply = Driver.__init__, Driver.apply
+
+    def make_known(self, **limits):
+        make(self, **limits)
+        drivers.append(self)
+
+    def apply_checked(self, actions):
+        done = apply(self, actions)
+        self.pool.check()
+        return done
+
+    monkeypatch.setattr(Driver, "__init__", make_known)
+    monkeypatch.setattr(Driver, "apply", apply_checked)
+    yield
+    for driver in drivers:
+        driver.drain()
+
+
+class TestWarm:
+    def test_idle_connection_is_taken_again(self):
+        """POOL-01."""
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        assert driver.ask("a1") == conn
+        assert driver.stats.acquired == {"reused": 1, "dialed": 1, "handed_over": 0}
+
+    def test_connection_in_use_is_not_shared(self):
+        """POOL-02."""
+        driver = Driver()
+        driver.make("a1")
+        assert driver.pool.take("a1", driver.now) is None
+        assert isinstance(driver.ask("a1"), Waiter)
+        assert len(driver.dials) == 1
+
+    def test_newest_first(self):
+        """POOL-03."""
+        driver = Driver()
+        first, second = driver.make("a1"), driver.make("a1")
+        driver.put(second)
+        driver.put(first)
+        assert [driver.ask("a1"), driver.ask("a1")] == [first, second]
+
+    def test_dead_connection_is_skipped(self):
+        """POOL-04."""
+        driver = Driver()
+        first, second = driver.make("a1"), driver.make("a1")
+        driver.put(first)
+        driver.put(second)
+        driver.apply(driver.pool.remove_idle(second, CloseReason.SERVER_CLOSED_IDLE))
+        assert driver.ask("a1") == first
+
+    def test_key_is_what_a_connection_is_good_for(self):
+        """Contract 1.2: keys of one host share the budget, never a connection."""
+        driver = Driver()
+        driver.make_idle("a1")
+        assert isinstance(driver.ask("a2"), Waiter)
+
+    def test_no_actions_is_one_shared_empty_tuple(self):
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        assert driver.pool.take("a1", driver.now) == conn
+        assert driver.pool.put_idle(conn, driver.now) is ()  # noqa: F632 - identity is the point
+
+    def test_take_leaves_expired_ones_to_get(self):
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        driver.now += 90
+        assert driver.pool.take("a1", driver.now) is None
+        assert driver.stats.idle == 1
+        waiter = Waiter("a1")
+        actions = driver.pool.get(waiter, driver.now)
+        assert actions == [Close(conn, CloseReason.IDLE_TIMEOUT), Dial(waiter.dial)]
+        driver.waiting.append(waiter)
+        driver.apply(actions)
+
+    def test_no_wake_for_an_answer_within_get(self):
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        waiter = Waiter("a1")
+        assert driver.pool.get(waiter, driver.now) == ()
+        assert (waiter.conn, waiter.source) == (conn, AcquireSource.REUSED)
+        driver.leases.append(conn)
+
+
+class TestIdleLimits:
+    def test_too_many_for_host_closes_the_newcomer(self):
+        driver = Driver(max_idle_conns_per_host=1)
+        first, second = driver.make("a1"), driver.make("a1")
+        driver.put(first)
+        assert driver.put(second) == [Close(second, CloseReason.IDLE_LIMIT_HOST)]
+
+    def test_too_many_in_all_closes_the_oldest(self):
+        driver = Driver(max_idle_conns=2)
+        first, _, third = (driver.make(key) for key in ("a1", "b1", "c1"))
+        driver.put(first)
+        driver.make_idle("d1")
+        assert driver.put(third) == [Close(first, CloseReason.IDLE_LIMIT_TOTAL)]
+
+    @pytest.mark.parametrize(
+        ("limits", "reason"),
+        [
+            ({"max_idle_conns": 0}, CloseReason.IDLE_LIMIT_HOST),
+            ({"max_idle_conns_per_host": 0}, CloseReason.IDLE_LIMIT_HOST),
+            ({"max_idle_conns": 0, "max_idle_conns_per_host": 5}, CloseReason.IDLE_LIMIT_TOTAL),
+        ],
+    )
+    def test_zero_keeps_none(self, limits, reason):
+        """Contract 1.5."""
+        driver = Driver(**limits)
+        conn = driver.make("a1")
+        assert driver.put(conn) == [Close(conn, reason)]
+
+    def test_none_is_no_limit(self):
+        """Contract 1.5."""
+        driver = Driver(max_idle_conns=None)
+        conns = [driver.make("a1") for _ in range(300)]
+        for conn in conns:
+            driver.put(conn)
+        assert driver.stats.idle == 300
+
+    def test_per_host_follows_the_total(self):
+        """Contract 1.5."""
+        driver = Driver(max_idle_conns=2)
+        conns = [driver.make("a1") for _ in range(3)]
+        for conn in conns:
+            driver.put(conn)
+        assert driver.reasons == ["idle_limit_host"]
+
+    def test_hand_over_ignores_the_idle_limits(self):
+        """POOL-07."""
+        driver = Driver(max_idle_conns=0, max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        assert driver.put(conn) == [Wake(waiter)]
+        assert waiter.conn == conn
+
+    def test_order_of_checks_disabled_first(self):
+        """POOL-06: keep-alives disabled comes before the hand-over."""
+        driver = Driver(disable_keep_alives=True, max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        assert driver.put(conn) == [Close(conn, CloseReason.KEEPALIVE_DISABLED)]
+        assert driver.closed() == [Dial(waiter.dial)]
+
+    def test_order_of_checks_lifetime_before_hand_over(self):
+        """POOL-06."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1", retire_at=driver.now + 10)
+        driver.ask("a1")
+        driver.now += 10
+        assert driver.put(conn) == [Close(conn, CloseReason.MAX_LIFETIME)]
+
+    def test_order_of_checks_poison_before_the_caps(self):
+        """POOL-06."""
+        driver = Driver(max_idle_conns=0)
+        conn = driver.make("a1")
+        driver.apply(driver.pool.close_idle(driver.now))
+        assert driver.put(conn) == [Close(conn, CloseReason.CLOSE_IDLE_CALLED)]
+
+
+class TestTime:
+    def test_expire_closes_what_is_due_and_nothing_else(self):
+        driver = Driver()
+        (first,) = driver.make_idle("a1")
+        driver.now += 50
+        (second,) = driver.make_idle("b1")
+        assert driver.pool.next_expiry() == 1090
+        driver.now = 1090
+        assert driver.apply(driver.pool.expire(driver.now)) == [Close(first, CloseReason.IDLE_TIMEOUT)]
+        assert driver.pool.next_expiry() == 1140
+        assert list(driver.pool.idle_conns()) == [second]
+
+    def test_without_a_timeout_nothing_expires(self):
+        driver = Driver(idle_conn_timeout=None)
+        driver.make_idle("a1")
+        assert driver.pool.next_expiry() is None
+        assert driver.pool.expire(1e12) == ()
+
+    def test_hint_shortens(self):
+        driver = Driver()
+        older, hinted = driver.make("a1"), driver.make("a1")
+        driver.put(older)
+        driver.put(hinted, idle_timeout=5.0)
+        assert driver.pool.next_expiry() == driver.now + 5
+        driver.now += 5
+        assert driver.apply(driver.pool.expire(driver.now)) == [Close(hinted, CloseReason.IDLE_TIMEOUT)]
+        assert driver.pool.next_expiry() == driver.now + 85
+
+    def test_hint_does_not_lengthen(self):
+        driver = Driver()
+        driver.put(driver.make("a1"), idle_timeout=500.0)
+        assert driver.pool.next_expiry() == driver.now + 90
+
+    def test_hint_of_a_connection_in_use_does_not_count(self):
+        driver = Driver()
+        conn = driver.make("a1")
+        driver.put(conn, idle_timeout=5.0)
+        assert driver.ask("a1") == conn
+        assert driver.pool.next_expiry() is None
+
+    def test_expired_hint_on_top_is_skipped(self):
+        driver = Driver()
+        older, hinted = driver.make("a1"), driver.make("a1")
+        driver.put(older)
+        driver.put(hinted, idle_timeout=5.0)
+        driver.now += 6
+        assert driver.ask("a1") == older
+        assert driver.closing == {hinted: CloseReason.IDLE_TIMEOUT}
+
+    def test_max_uses(self):
+        driver = Driver()
+        conn = driver.make("a1")
+        driver.put(conn, max_uses=2)
+        assert driver.ask("a1") == conn
+        assert driver.put(conn) == [Close(conn, CloseReason.MAX_REQUESTS)]
+
+    def test_idle_connection_does_not_outlive_its_lifetime(self):
+        driver = Driver()
+        conn = driver.make("a1", retire_at=driver.now + 10)
+        driver.put(conn)
+        assert driver.pool.next_expiry() == driver.now + 10
+        driver.now += 10
+        assert driver.apply(driver.pool.expire(driver.now)) == [Close(conn, CloseReason.MAX_LIFETIME)]
+
+    def test_retire_in_use_closes_on_return(self):
+        driver = Driver()
+        conn = driver.make("a1")
+        assert driver.apply(driver.pool.retire(conn, driver.now)) == []
+        assert driver.put(conn) == [Close(conn, CloseReason.MAX_LIFETIME)]
+
+    def test_retire_idle_closes_at_once(self):
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        assert driver.apply(driver.pool.retire(conn, driver.now)) == [Close(conn, CloseReason.MAX_LIFETIME)]
+
+
+class TestSlots:
+    def test_closing_holds_its_slot(self):
+        """Contract 1.1: a slot is a socket."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        assert driver.remove(conn) == [Close(conn, CloseReason.READ_ERROR)]
+        assert driver.stats.closing == 1
+        assert driver.closed() == [Dial(waiter.dial)]
+
+    def test_aborted_dial_holds_its_slot(self):
+        """Contract 1.1."""
+        driver = Driver(max_conns=1)
+        first = driver.ask("a1")
+        ticket = first.dial
+        other = driver.ask("b1")
+        assert driver.cancel(first) == [AbortDial(ticket)]
+        assert driver.dial_failed(ticket) == [Dial(other.dial)]
+
+    def test_aborted_dial_that_succeeds_is_closed(self):
+        driver = Driver(max_conns=1)
+        first = driver.ask("a1")
+        ticket = first.dial
+        other = driver.ask("b1")
+        driver.cancel(first)
+        conn = driver.dialed(ticket)
+        assert driver.closing == {conn: CloseReason.DIAL_UNUSED}
+        assert not driver.dials
+        assert driver.closed() == [Dial(other.dial)]
+
+    @pytest.mark.parametrize("state", ["draining", "upgraded"])
+    def test_draining_and_upgraded_hold_their_slot(self, state):
+        """Contract 1.1."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        getattr(driver.pool, f"set_{state}")(conn)
+        assert getattr(driver.stats, state) == 1
+        assert (driver.stats.active, driver.stats.open) == (0, 1)
+        driver.ask("a1")
+        assert driver.stats.waiting == 1
+        driver.remove(conn)
+        assert getattr(driver.stats, state) == 0
+
+    def test_keys_of_a_host_share_the_budget(self):
+        """Contract 1.2: one may evict another's idle connection."""
+        driver = Driver(max_conns_per_host=1)
+        (conn,) = driver.make_idle("a1")
+        waiter = driver.ask("a2")
+        assert driver.closing == {conn: CloseReason.EVICTED_FOR_LIMIT}
+        assert driver.closed() == [Dial(waiter.dial)]
+
+    def test_total_evicts_least_recently_used_of_other_hosts(self):
+        """Contract 1.3."""
+        driver = Driver(max_conns=2)
+        first, _ = driver.make_idle("a1", "b1")
+        driver.ask("c1")
+        assert driver.closing == {first: CloseReason.EVICTED_FOR_LIMIT}
+
+    def test_nobody_is_evicted_twice_for_one_waiter(self):
+        """Contract 1.3: a close under way covers its waiter."""
+        driver = Driver(max_conns=2)
+        _, second = driver.make_idle("a1", "b1")
+        driver.ask("c1")
+        assert len(driver.closing) == 1
+        assert list(driver.pool.idle_conns()) == [second]
+        conn = driver.ask("b1")
+        driver.put(conn)
+        assert list(driver.pool.idle_conns()) == [second]
+
+    def test_failed_dial_frees_the_slot(self):
+        driver = Driver(max_conns_per_host=1)
+        first, second = driver.ask("a1"), driver.ask("a1")
+        ticket = first.dial
+        driver.dial_failed(ticket)
+        assert isinstance(first.error, OSError)
+        assert driver.dials == [second.dial]
+        assert driver.stats.dial_errors == 1
+
+    def test_every_limit_at_once(self):
+        driver = Driver(max_conns=3, max_conns_per_host=2)
+        waiters = [driver.ask(key) for key in ("a1", "a1", "a1", "b1", "b1")]
+        assert [ticket.key for ticket in driver.dials] == ["a1", "a1", "b1"]
+        assert [waiter.dial is None for waiter in waiters] == [False, False, True, False, True]
+        assert driver.stats.waiting == 2
+
+
+class TestQueue:
+    def test_first_come_first_served(self):
+        """QUEUE-01, QUEUE-02."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiters = [driver.ask("a1") for _ in range(3)]
+        for waiter in waiters:
+            driver.put(conn)
+            assert driver.woken[-1] is waiter
+
+    def test_late_binding(self):
+        """QUEUE-03: whichever comes first, here the returned connection; the dial becomes an orphan."""
+        driver = Driver()
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        ticket = waiter.dial
+        assert driver.put(conn) == [Wake(waiter)]
+        assert (waiter.conn, waiter.source) == (conn, AcquireSource.HANDED_OVER)
+        late = driver.dialed(ticket)
+        assert list(driver.pool.idle_conns()) == [late]
+
+    def test_own_dial_wins(self):
+        """QUEUE-03, the other way."""
+        driver = Driver()
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        own = driver.dialed(waiter.dial)
+        assert (waiter.conn, waiter.source) == (own, AcquireSource.DIALED)
+        driver.put(conn)
+        assert driver.stats.idle == 1
+
+    def test_no_late_binding_without_keep_alives(self):
+        """QUEUE-05: only its own dial, and an orphan is aborted at once."""
+        driver = Driver(disable_keep_alives=True)
+        waiter = driver.ask("a1")
+        ticket = waiter.dial
+        assert driver.cancel(waiter) == [AbortDial(ticket)]
+
+    def test_cancelled_in_the_queue_never_dials(self):
+        """QUEUE-07."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        assert driver.cancel(waiter) == []
+        driver.remove(conn)
+        assert driver.closed() == []
+
+    def test_cancelled_between_permission_and_dial(self):
+        """QUEUE-09: no dial is made, the slot goes on."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        first, second = driver.ask("a1"), driver.ask("a1")
+        driver.remove(conn)
+        assert first.dial is not None
+        driver.cancel(first)
+        assert driver.closed() == [Dial(second.dial)]
+
+    def test_delivered_then_cancelled_goes_back(self):
+        """QUEUE-10."""
+        driver = Driver()
+        waiter = driver.ask("a1")
+        conn = driver.dialed()
+        driver.cancel(waiter)
+        assert list(driver.pool.idle_conns()) == [conn]
+
+    def test_cancelled_dial_goes_to_the_next_of_its_key(self):
+        """Contract 1.4: the work is not lost."""
+        driver = Driver(max_conns_per_host=1)
+        first, second = driver.ask("a1"), driver.ask("a1")
+        ticket = first.dial
+        assert driver.cancel(first) == []
+        assert second.dial is ticket
+        driver.dialed(ticket)
+        assert second.source is AcquireSource.DIALED
+
+    def test_order_within_a_host_whatever_the_key(self):
+        """Contract 1.3: the connection of a key whose turn it is not is closed for whose turn it is."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        other, own = driver.ask("a2"), driver.ask("a1")
+        assert driver.put(conn) == [Close(conn, CloseReason.EVICTED_FOR_LIMIT)]
+        assert driver.closed() == [Dial(other.dial)]
+        assert own.pending
+
+    def test_order_within_a_host_own_waiter_first(self):
+        """Contract 1.3."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        own, other = driver.ask("a1"), driver.ask("a2")
+        assert driver.put(conn) == [Wake(own)]
+        assert other.pending
+
+    def test_covered_waiter_does_not_cost_another_connection(self):
+        """Contract 1.3: the front waiter already gets the slot of a close under way."""
+        driver = Driver(max_conns_per_host=2)
+        dying, conn = driver.make("a1"), driver.make("a1")
+        other, own = driver.ask("a2"), driver.ask("a1")
+        driver.remove(dying)
+        assert driver.put(conn) == [Wake(own)]
+        assert driver.closed() == [Dial(other.dial)]
+
+    def test_dial_of_the_wrong_key_gives_way_to_an_older_waiter(self):
+        """Contract 1.3 and 1.4: adoption does not overtake."""
+        driver = Driver(max_conns_per_host=1)
+        first, other, same = driver.ask("a1"), driver.ask("a2"), driver.ask("a1")
+        ticket = first.dial
+        assert driver.cancel(first) == [AbortDial(ticket)]
+        assert driver.dial_failed(ticket) == [Dial(other.dial)]
+        assert same.dial is None
+
+    def test_queue_full(self):
+        driver = Driver(max_conns_per_host=1, max_waiting=1)
+        driver.make("a1")
+        driver.ask("a1")
+        with pytest.raises(QueueFull):
+            driver.ask("a1")
+        assert driver.stats.waiting == 1
+        assert isinstance(driver.ask("b1").dial.host, str), "who need not wait is not refused"
+
+    def test_queue_full_of_a_new_host_leaves_nothing(self):
+        driver = Driver(max_conns=1, max_waiting=0)
+        driver.make("a1")
+        with pytest.raises(QueueFull):
+            driver.ask("b1")
+        driver.pool.check()
+
+    def test_no_queue_is_needed_where_an_eviction_helps(self):
+        driver = Driver(max_conns=1, max_waiting=0)
+        driver.make_idle("a1")
+        waiter = driver.ask("b1")
+        driver.settle()
+        assert driver.dials == [waiter.dial]
+
+    def test_position(self):
+        driver = Driver(max_conns_per_host=1)
+        driver.make("a1")
+        assert [driver.pool.waiting_position(driver.ask("a1")) for _ in range(3)] == [1, 2, 3]
+        assert driver.pool.waiting_position(Waiter("z")) == 0
+
+
+class TestOrphans:
+    def orphan(self, driver, key="a1"):
+        waiter = driver.ask(key)
+        ticket = waiter.dial
+        driver.cancel(waiter)
+        return ticket
+
+    def test_adopted_oldest_first(self):
+        """Contract 1.4."""
+        driver = Driver()
+        first, second = self.orphan_two(driver)
+        assert driver.ask("a1").dial is first
+        assert driver.ask("a1").dial is second
+        assert len(driver.dials) == 2
+
+    def orphan_two(self, driver):
+        waiters = driver.ask("a1"), driver.ask("a1")
+        tickets = [waiter.dial for waiter in waiters]
+        for waiter in waiters:
+            driver.cancel(waiter)
+        return tickets
+
+    def test_success_becomes_idle(self):
+        """Contract 1.4."""
+        driver = Driver()
+        conn = driver.dialed(self.orphan(driver))
+        assert list(driver.pool.idle_conns()) == [conn]
+
+    def test_success_goes_to_the_oldest_waiter(self):
+        """Contract 1.4: a returned connection made its first dial an orphan, which then serves the next."""
+        driver = Driver()
+        conn = driver.make("a1")
+        first, second = driver.ask("a1"), driver.ask("a1")
+        ticket = first.dial
+        driver.put(conn)
+        assert first.conn == conn
+        driver.dialed(ticket)
+        assert second.source is AcquireSource.HANDED_OVER
+
+    def test_failure_is_silent(self):
+        """Contract 1.4."""
+        driver = Driver()
+        assert driver.dial_failed(self.orphan(driver)) == []
+        assert driver.stats.dialing == 0
+
+    def test_gives_way_in_its_host(self):
+        """Contract 1.4."""
+        driver = Driver(max_conns_per_host=1)
+        ticket = self.orphan(driver)
+        waiter = driver.ask("a2")
+        assert driver.aborted == {ticket}
+        driver.settle()
+        assert driver.dials == [waiter.dial]
+
+    def test_gives_way_before_an_idle_connection(self):
+        """Contract 1.4."""
+        driver = Driver(max_conns=2)
+        driver.make_idle("b1")
+        ticket = self.orphan(driver)
+        driver.ask("c1")
+        assert driver.aborted == {ticket}
+        assert driver.stats.idle == 1
+
+    def test_nine_of_one_host(self):
+        """Contract 1.4."""
+        driver = Driver()
+        waiters = [driver.ask("a1") for _ in range(9)]
+        oldest = waiters[0].dial
+        for waiter in waiters:
+            assert not driver.aborted
+            driver.cancel(waiter)
+        assert driver.aborted == {oldest}
+
+    def test_sixty_five_in_all(self):
+        """Contract 1.4."""
+        driver = Driver()
+        tickets = []
+        for number in range(65):
+            assert not driver.aborted
+            tickets.append(self.orphan(driver, chr(ord("A") + number)))
+        assert driver.aborted == {tickets[0]}
+
+
+class TestCloseIdle:
+    def test_closes_all_idle(self):
+        """CI-01."""
+        driver = Driver()
+        conns = driver.make_idle("a1", "b1")
+        driver.apply(driver.pool.close_idle(driver.now))
+        assert driver.closing == dict.fromkeys(conns, CloseReason.CLOSE_IDLE_CALLED)
+
+    def test_leaves_leases_alone_and_closes_them_on_return(self):
+        """CI-02, CI-03."""
+        driver = Driver()
+        conn = driver.make("a1")
+        assert driver.apply(driver.pool.close_idle(driver.now)) == []
+        assert driver.put(conn) == [Close(conn, CloseReason.CLOSE_IDLE_CALLED)]
+
+    @pytest.mark.parametrize("full_path", [True, False])
+    def test_until_the_next_request(self, full_path):
+        """CI-03."""
+        driver = Driver()
+        conn, other = driver.make("a1"), driver.make("b1")
+        driver.apply(driver.pool.close_idle(driver.now))
+        if full_path:
+            driver.get("b1")
+        else:
+            driver.get("c1")
+        assert driver.put(conn) == []
+        assert other in driver.leases
+
+    def test_take_ends_the_mode(self):
+        """CI-03: with a shared connection even the warm path may end it."""
+        driver = Driver()
+        driver.make("a1", capacity=2)
+        conn = driver.make("b1")
+        driver.apply(driver.pool.close_idle(driver.now))
+        assert driver.ask("a1") is not None
+        assert driver.put(conn) == []
+
+    def test_aborts_orphans_not_wanted_dials(self):
+        """CI-05."""
+        driver = Driver()
+        gone, waits = driver.ask("a1"), driver.ask("a1")
+        orphan, wanted = gone.dial, waits.dial
+        driver.cancel(gone)
+        assert driver.apply(driver.pool.close_idle(driver.now)) == [AbortDial(orphan)]
+        assert driver.running == [wanted]
+
+    def test_waiters_still_get_what_comes_back(self):
+        """CI-06."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        driver.apply(driver.pool.close_idle(driver.now))
+        assert driver.put(conn) == [Wake(waiter)]
+
+
+class TestClose:
+    def test_ends_everything(self):
+        driver = Driver(max_conns_per_host=2)
+        (idle,) = driver.make_idle("b1")
+        leased, dialing, queued = driver.make("a1"), driver.ask("a1"), driver.ask("a1")
+        ticket = dialing.dial
+        actions = driver.apply(driver.pool.close(driver.now))
+        assert actions == [
+            Close(idle, CloseReason.POOL_CLOSED),
+            Wake(dialing),
+            Wake(queued),
+            AbortDial(ticket),
+        ]
+        assert isinstance(dialing.error, PoolClosedError)
+        assert isinstance(queued.error, PoolClosedError)
+        assert driver.put(leased) == [Close(leased, CloseReason.POOL_CLOSED)]
+        late = driver.dialed(ticket)
+        assert driver.closing[late] is CloseReason.POOL_CLOSED
+
+    def test_is_final_and_idempotent(self):
+        driver = Driver()
+        driver.make_idle("a1")
+        driver.apply(driver.pool.close(driver.now))
+        assert driver.pool.close(driver.now) == ()
+        assert driver.pool.take("a1", driver.now) is None
+        with pytest.raises(PoolClosedError):
+            driver.get("a1")
+
+    def test_held_grants_end_too(self):
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        driver.remove(conn)
+        driver.apply(driver.pool.close(driver.now))
+        assert isinstance(waiter.error, PoolClosedError)
+        assert driver.closed() == []
+
+
+class TestShared:
+    """Contract 8.4: a connection that serves several at a time."""
+
+    def test_one_dial_answers_several(self):
+        driver = Driver()
+        waiters = [driver.ask("a1") for _ in range(5)]
+        conn = driver.dialed(waiters[1].dial, capacity=3)
+        assert [waiter.conn for waiter in waiters] == [conn, conn, conn, None, None]
+        assert waiters[1].source is AcquireSource.DIALED
+        assert (driver.stats.active, driver.stats.leases) == (1, 3)
+        assert not driver.aborted, "still wanted: two wait"
+
+    def test_spare_capacity_aborts_the_surplus(self):
+        driver = Driver()
+        waiters = [driver.ask("a1") for _ in range(2)]
+        surplus = waiters[1].dial
+        driver.dialed(waiters[0].dial, capacity=3)
+        assert driver.aborted == {surplus}
+
+    def test_idle_only_when_nobody_uses_it(self):
+        driver = Driver()
+        conn = driver.make("a1", capacity=3)
+        assert driver.ask("a1") == conn
+        driver.put(conn)
+        assert (driver.stats.idle, driver.stats.leases) == (0, 1)
+        driver.put(conn)
+        assert (driver.stats.idle, driver.stats.leases) == (1, 0)
+
+    def test_capacity_may_fall_below_use(self):
+        driver = Driver()
+        conn = driver.make("a1", capacity=3)
+        driver.ask("a1")
+        driver.apply(driver.pool.set_capacity(conn, 1, driver.now))
+        assert driver.pool.take("a1", driver.now) is None
+        driver.put(conn)
+        assert driver.pool.take("a1", driver.now) is None
+        driver.put(conn)
+        assert driver.ask("a1") == conn
+
+    def test_growing_capacity_serves_waiters(self):
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiters = [driver.ask("a1") for _ in range(3)]
+        driver.apply(driver.pool.set_capacity(conn, 3, driver.now))
+        assert [waiter.conn for waiter in waiters] == [conn, conn, None]
+
+    def test_retired_takes_no_new_lease(self):
+        driver = Driver()
+        conn = driver.make("a1", capacity=3)
+        driver.ask("a1")
+        driver.apply(driver.pool.retire(conn, driver.now, CloseReason.GOAWAY))
+        assert driver.pool.take("a1", driver.now) is None
+        assert driver.put(conn) == []
+        assert driver.put(conn) == [Close(conn, CloseReason.GOAWAY)]
+
+    def test_death_ends_all_leases(self):
+        driver = Driver()
+        conn = driver.make("a1", capacity=3)
+        driver.ask("a1")
+        driver.remove(conn)
+        assert driver.stats.leases == 0
+        assert driver.pool.put_idle(conn, driver.now) == ()
+
+    def test_newcomers_do_not_keep_it_from_an_older_waiter(self):
+        """Contract 1.3: otherwise the key that shares would hold the host's only slot for ever."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1", capacity=3)
+        other = driver.ask("a2")
+        assert isinstance(driver.ask("a1"), Waiter)
+        assert driver.put(conn) == [Close(conn, CloseReason.EVICTED_FOR_LIMIT)]
+        assert driver.closed() == [Dial(other.dial)]
+
+    def test_newcomers_kept_by_a_waiter_that_gave_up_are_served(self):
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1", capacity=2)
+        other, newcomer = driver.ask("a2"), driver.ask("a1")
+        driver.cancel(other)
+        assert newcomer.conn == conn
+
+
+class TestStats:
+    def test_totals_are_the_sum_of_the_hosts(self):
+        driver = Driver(max_conns_per_host=1)
+        driver.make("a1")
+        driver.ask("a1")
+        driver.make_idle("b1")
+        stats = driver.stats
+        assert (stats.active, stats.idle, stats.waiting, stats.open, stats.leases) == (1, 1, 1, 2, 1)
+        assert stats.hosts["a"].waiting == 1
+        assert stats.hosts["b"].idle == 1
+        assert stats.dials == sum(host.dials for host in stats.hosts.values()) == 2
+
+    def test_counters_from_outside(self):
+        driver = Driver()
+        conn = driver.make("a1")
+        driver.pool.note_leak(conn)
+        driver.pool.note_leak("gone")
+        driver.pool.note_drain(conn, DrainOutcome.LIMIT)
+        driver.pool.note_timeout("a", "headers")
+        driver.pool.note_timeout("never used", "dns")
+        driver.pool.note_retry("a")
+        driver.pool.note_hook_error()
+        driver.pool.check()
+        stats = driver.stats
+        assert (stats.leaks, stats.retries, stats.hook_errors) == (2, 1, 1)
+        assert stats.drains == {"reused": 0, "limit": 1, "timeout": 0, "error": 0}
+        assert stats.timeouts == {"headers": 1, "dns": 1}
+        assert stats.hosts["a"].leaks == 1
+
+    def test_forgotten_hosts_stay_in_the_totals(self):
+        pool = Pool(Limits(), str)
+        for number in range(1100):
+            waiter = Waiter(number)
+            (dial,) = pool.get(waiter, 0.0)
+            pool.dialed(dial.ticket, number, 0.0)
+            pool.remove(number, CloseReason.READ_ERROR)
+            pool.closed(number, 0.0)
+        stats = pool.stats()
+        assert len(stats.hosts) == 1024
+        assert stats.dials == stats.closed["read_error"] == stats.acquired["dialed"] == 1100
+
+    def test_conns_and_states(self):
+        driver = Driver()
+        idle, busy, dying = driver.make("a1"), driver.make("a1"), driver.make("b1")
+        driver.put(idle)
+        driver.remove(dying)
+        assert list(driver.pool.conns()) == [
+            (idle, "a1", ConnState.IDLE),
+            (busy, "a1", ConnState.ACTIVE),
+            (dying, "b1", ConnState.CLOSING),
+        ]
+        assert driver.pool.state_of(dying) is ConnState.CLOSING
+        driver.closed(dying)
+        assert driver.pool.state_of(dying) is None
+
+
+class TestBugsOfTheField:
+    """One test for each pool bug that others have had."""
+
+    def test_assigned_connection_is_not_closed_by_another_pass(self):
+        """httpcore#1110, #1111."""
+        driver = Driver(max_idle_conns=1)
+        (conn,) = driver.make_idle("a1")
+        driver.now += 89
+        assert driver.ask("a1") == conn
+        driver.now += 100
+        assert driver.apply(driver.pool.expire(driver.now)) == []
+        assert driver.apply(driver.pool.close_idle(driver.now)) == []
+        driver.make_idle("b1")
+        assert conn in driver.leases
+
+    def test_idle_limit_does_not_count_busy_connections(self):
+        """httpcore#1000, #1035."""
+        driver = Driver(max_idle_conns=1)
+        conns = [driver.make("a1") for _ in range(5)]
+        assert driver.put(conns[0]) == []
+
+    def test_newcomer_does_not_steal_from_a_woken_waiter(self):
+        """aiohttp#4936."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        driver.leases.remove(conn)
+        actions = driver.pool.put_idle(conn, driver.now)
+        newcomer = driver.ask("a1")  # before the Wake was performed
+        assert newcomer.pending
+        driver.apply(actions)
+        assert waiter.conn == conn
+
+    @pytest.mark.parametrize("performed", [True, False])
+    def test_cancelled_after_the_wake_hands_on(self, performed):
+        """aiohttp#9670, #861, #2189, #4562."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        first, second = driver.ask("a1"), driver.ask("a1")
+        driver.leases.remove(conn)
+        actions = driver.pool.put_idle(conn, driver.now)
+        if performed:
+            driver.apply(actions)
+        driver.cancel(first)
+        assert second.conn == conn
+
+    @pytest.mark.parametrize("end", ["own dial", "returned", "failed", "cancelled", "cancelled in queue", "closed"])
+    def test_no_queue_keeps_an_answered_waiter(self, end):
+        """golang/go#33849, #33850, #43966, #50798, #76784."""
+        driver = Driver(max_conns_per_host=2)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        ticket = waiter.dial
+        if end == "own dial":
+            driver.dialed(ticket)
+        elif end == "returned":
+            driver.put(conn)
+        elif end == "failed":
+            driver.dial_failed(ticket)
+        elif end == "closed":
+            driver.apply(driver.pool.close(driver.now))
+        else:
+            if end == "cancelled in queue":
+                waiter = driver.ask("a2")
+            driver.cancel(waiter)
+        driver.woken.clear()
+        gone = weakref.ref(waiter)
+        del waiter
+        gc.collect()
+        assert gone() is None
+        driver.pool.check()
+
+    def test_removed_twice_is_counted_once(self):
+        """Go transport.go:1738: a count below zero is a deadlock later."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        driver.remove(conn)
+        assert driver.pool.remove(conn, CloseReason.LEAKED) == ()
+        driver.closed()
+        assert driver.pool.closed(conn, driver.now) == ()
+        assert driver.pool.remove(conn, CloseReason.LEAKED) == ()
+        assert driver.stats.closed == {"read_error": 1}
+
+    def test_dial_failed_after_cancel_is_counted_once(self):
+        """Go transport.go:1738."""
+        driver = Driver(max_conns_per_host=1)
+        waiter = driver.ask("a1")
+        ticket = waiter.dial
+        driver.cancel(waiter)
+        driver.dial_failed(ticket)
+        assert driver.pool.dial_failed(ticket, OSError(), driver.now) == ()
+        assert driver.pool.cancel(waiter, driver.now) == ()
+        assert driver.pool.dialed(ticket, "late", driver.now) == (Close("late", CloseReason.DIAL_UNUSED),)
+        assert driver.stats.dialing == 0
+
+    def test_given_back_twice_is_loud(self):
+        driver = Driver()
+        (conn,) = driver.make_idle("a1")
+        with pytest.raises(AssertionError, match="given back twice"):
+            driver.pool.put_idle(conn, driver.now)
+
+    def test_delivered_between_timeout_and_cancel_goes_back(self):
+        """psycopg WaitingClient."""
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        driver.put(conn)  # meanwhile the caller's clock has run out
+        driver.cancel(waiter)
+        assert list(driver.pool.idle_conns()) == [conn]
+        assert driver.stats.leases == 0
+
+    def test_state_of_a_key_is_made_anew(self):
+        """zapros _async_pool.py:24: no second, empty set of limits beside the old one."""
+        driver = Driver(max_conns_per_host=1)
+        driver.remove(driver.make("a1"))
+        waiter = driver.ask("a1")
+        assert not driver.dials, "the old socket is not closed yet"
+        assert driver.closed() == [Dial(waiter.dial)]
+        driver.cancel(waiter)
+        driver.dial_failed()
+        driver.make("a1")
+        assert driver.stats.hosts["a"].dials == 3
+
+    def test_dial_that_outlives_everybody(self):
+        """golang/go#76784: it becomes idle, or is closed with a reason."""
+        driver = Driver(max_idle_conns=0)
+        waiter = driver.ask("a1")
+        ticket = waiter.dial
+        driver.cancel(waiter)
+        driver.dialed(ticket)
+        assert driver.reasons == ["idle_limit_host"]
+
+    def test_eviction_racing_with_return(self):
+        """HikariCP ConnectionRaceConditionTest: real threads, one lock, nothing lost."""
+        pool, lock, errors = Pool(Limits(max_conns=2, max_idle_conns=1), host_of), threading.Lock(), []
+
+        def perform(actions):
+            for action in actions:
+                with lock:
+                    if isinstance(action, Close):
+                        more = pool.closed(action.conn, 0.0)
+                    elif isinstance(action, Dial):
+                        more = pool.dialed(action.ticket, object(), 0.0)
+                    elif isinstance(action, AbortDial):
+                        more = ()  # it succeeds before it can be aborted
+                    else:
+                        action.waiter.latch.set()
+                        more = ()
+                perform(more)
+
+        def work(key):
+            try:
+                for _ in range(2_500):
+                    waiter = Waiter(key, threading.Event())
+                    with lock:
+                        actions = pool.get(waiter, 0.0)
+                        waits = waiter.pending
+                    perform(actions)
+                    assert not waits or waiter.latch.wait(20), "lost"
+                    with lock:
+                        actions = pool.put_idle(waiter.conn, 0.0)
+                    perform(actions)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(key,)) for key in ("a1", "a1", "b1", "c1")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        pool.check()
+        assert sum(pool.stats().acquired.values()) == 10_000
