@@ -180,7 +180,7 @@ THREADS = {
 
 def version(name: str) -> str:
     """Return the version of the package that `name` measures."""
-    package = name.split()[0]
+    package = name.split(maxsplit=1)[0]
     return sys.version.split()[0] if package == "http.client" else importlib.metadata.version(package)
 
 

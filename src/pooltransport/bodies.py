@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
     from typing import TypeAlias
 
     class BinaryFile(Protocol):
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         def read(self, size: int, /) -> bytes: ...
 
     BytesLike: TypeAlias = bytes | bytearray | memoryview
+    Chunks: TypeAlias = "ChunkIterator | FileChunks"
     Content: TypeAlias = BytesLike | str | BinaryFile | Iterable[BytesLike] | AsyncIterable[BytesLike] | None
 
 CHUNK_SIZE = 65_536  # of file bodies: as shutil's, and four TLS records
@@ -94,7 +95,7 @@ class RequestBody:
             )
         self.started = False
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Chunks:
         """Return an iterator over the body; every chunk is `bytes` and not empty.
 
         Its `read()` gives the next chunk, or ``b""`` at the end: for worker threads, out of which no
@@ -217,7 +218,7 @@ class _BytesBody(RequestBody):
         super().__init__(len(data))
         self._data = data
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Chunks:
         self.started = True
         return ChunkIterator((self._data,))
 
@@ -236,7 +237,7 @@ class _FileBody(RequestBody):
         # what is read (a file that grows is sent as it was), the latter is checked by who sends.
         self._size = size
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Chunks:
         self.rewind()
         self.started = True
         return FileChunks(self._file, self._start, self._size)
@@ -252,7 +253,7 @@ class _IterableBody(RequestBody):
         # An iterator counts as current from the start: closed even if its request was never sent.
         self._current = None if rewindable else ChunkIterator(iterable)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Chunks:
         self.rewind()  # refuses what is used up
         if self.rewindable:
             self.close()
@@ -278,7 +279,7 @@ class _AsyncIterableBody(RequestBody):
         self._iterable = iterable
         self._current = None if rewindable else AsyncChunkIterator(iterable)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Chunks:
         raise InvalidRequest(
             "an asynchronous iterable cannot be the body of a synchronous request: "
             "give bytes, a file or an ordinary iterable, or use AsyncClient"

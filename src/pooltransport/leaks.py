@@ -16,6 +16,7 @@ from __future__ import annotations
 import _thread
 import sys
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import UnclosedResponseWarning, UnclosedTransportWarning
@@ -233,16 +234,13 @@ def _warn(message: str, category: type[Warning], filename: str, line: int) -> No
     except Warning as error:
         # A filter made an error of it. It belongs to who dropped the response, and not to the innocent
         # caller at this safe point: it goes where the errors of finalizers go.
-        sys.unraisablehook(
-            _Unraisable(type(error), error, error.__traceback__, "pooltransport found an unclosed response", None)
+        hook: Any = sys.unraisablehook
+        hook(
+            SimpleNamespace(
+                exc_type=type(error),
+                exc_value=error,
+                exc_traceback=error.__traceback__,
+                err_msg="pooltransport found what was not closed",
+                object=None,
+            )
         )
-
-
-class _Unraisable(NamedTuple):
-    """What `sys.unraisablehook` is told."""
-
-    exc_type: type[BaseException]
-    exc_value: BaseException
-    exc_traceback: Any
-    err_msg: str
-    object: Any

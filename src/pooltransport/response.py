@@ -16,6 +16,7 @@ from .engine.body import State
 from .engine.sync import run_sync
 from .errors import BodyNotRead, HTTPStatusError, ReadError, StreamConsumed
 from .headers import Headers
+from .pieces import Lines, Parts, Rechunker, parse_json
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -141,103 +142,6 @@ class _ResponseBase:
         return f"<{type(self).__name__} [{self._head.status}] {self.request.method} {self.url.redacted} {state}>"
 
 
-def _json(text_or_bytes: bytes, kwargs: dict[str, Any]) -> Any:
-    import json  # noqa: PLC0415 - only who asks pays for it
-
-    return json.loads(text_or_bytes, **kwargs)
-
-
-class _Parts:
-    """Collects a whole body, up to a bound."""
-
-    __slots__ = ("_most", "_origin", "_parts", "_size")
-
-    def __init__(self, most: int | None, origin: str) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._most = most
-        self._origin = origin
-
-    def add(self, data: bytes) -> bool:
-        """Keep `data`; report whether there is more to come. Raises `ReadError` above the bound."""
-        self._parts.append(data)
-        self._size += len(data)
-        if self._most is not None and self._size > self._most:
-            raise ReadError(f"{self._origin}: the body is larger than {self._most} bytes (max_body_bytes)")
-        return bool(data)
-
-    def join(self) -> bytes:
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-
-class _Rechunker:
-    """Cuts pieces of one size out of what comes; with no size, what comes."""
-
-    __slots__ = ("_buffer", "_size")
-
-    def __init__(self, size: int | None) -> None:
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise ValueError(f"chunk size {size!r}: give a number of bytes of 1 or more, or None")
-        self._size = size
-        self._buffer = bytearray()
-
-    def next_ready(self) -> bytes:
-        """Return a whole piece that is there already, or ``b""``."""
-        if self._size is None or len(self._buffer) < self._size:
-            return b""
-        piece = bytes(self._buffer[: self._size])
-        del self._buffer[: self._size]
-        return piece
-
-    def put(self, data: bytes) -> bytes:
-        """Take what came (``b""`` at the end); return a piece, or ``b""`` if there is none yet."""
-        if self._size is None:
-            return data
-        if data:
-            self._buffer += data
-            return self.next_ready()
-        piece = bytes(self._buffer)
-        self._buffer.clear()
-        return piece
-
-
-class _Lines:
-    """Cuts lines out of text that comes in pieces; ends: LF, CR LF, CR (as `str.splitlines` for these)."""
-
-    __slots__ = ("_decoder", "_done", "_lines", "_rest")
-
-    def __init__(self, charset: str) -> None:
-        import codecs  # noqa: PLC0415 - only who asks pays for it
-
-        try:
-            self._decoder = codecs.getincrementaldecoder(charset)("replace")
-        except LookupError:
-            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
-        self._lines: list[str] = []
-        self._done = False
-
-    def pop(self) -> str | None:
-        """Return the next whole line, or None."""
-        return self._lines.pop() if self._lines else None
-
-    def put(self, data: bytes) -> bool:
-        """Take what came (``b""`` at the end); report whether that was before the end."""
-        text = self._rest + self._decoder.decode(data, final=not data)
-        if data and text.endswith("\r"):
-            # The LF of this line's end may still come.
-            text, held = text[:-1], "\r"
-        else:
-            held = ""
-        rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self._rest = rows.pop() + held
-        if not data and self._rest:
-            rows.append(self._rest)
-            self._rest = ""
-        self._lines = rows[::-1] + self._lines
-        return bool(data)
-
-
 class Response(_ResponseBase):
     """One answer, blocking. Streamed: read it, iterate it, or close it; ``with`` does the latter.
 
@@ -254,7 +158,7 @@ class Response(_ResponseBase):
         """
         if self._content is None:
             self._take_all()
-            parts = _Parts(self._most(), self.url.origin)
+            parts = Parts(self._most(), self.url.origin)
             try:
                 while parts.add(run_sync(self._body.read_some())):
                     pass
@@ -276,7 +180,7 @@ class Response(_ResponseBase):
 
     def json(self, **kwargs: Any) -> Any:
         """Return the body parsed as JSON; `kwargs` are those of `json.loads`. Raises `ValueError`."""
-        return _json(self.read(), kwargs)
+        return parse_json(self.read(), kwargs)
 
     def iter_bytes(self, chunk_size: int | None = None) -> _ByteIterator:
         """Iterate over the body in pieces of `chunk_size` bytes (None: as they come); once."""
@@ -303,7 +207,7 @@ class Response(_ResponseBase):
 
     def _read_for_error(self) -> None:
         self._taken = True
-        parts = _Parts(self._body.drain_limit, self.url.origin)
+        parts = Parts(self._body.drain_limit, self.url.origin)
         try:
             while parts.add(run_sync(self._body.read_some())):
                 pass
@@ -328,7 +232,7 @@ class _ByteIterator:
     __slots__ = ("_content", "_pieces", "_response")
 
     def __init__(self, response: Response, size: int | None) -> None:
-        self._pieces = _Rechunker(size)
+        self._pieces = Rechunker(size)
         self._response = response
         self._content = response._content  # noqa: SLF001 - one file, one class in two
         if self._content is None:
@@ -358,7 +262,7 @@ class _LineIterator:
 
     def __init__(self, response: Response) -> None:
         self._source = _ByteIterator(response, None)
-        self._lines = _Lines(_charset(response))
+        self._lines = Lines(_charset(response))
         self._more = True
 
     def __iter__(self) -> Self:
@@ -381,7 +285,7 @@ class AsyncResponse(_ResponseBase):
         """As `Response.read`."""
         if self._content is None:
             self._take_all()
-            parts = _Parts(self._most(), self.url.origin)
+            parts = Parts(self._most(), self.url.origin)
             try:
                 while parts.add(await self._body.read_some()):
                     pass
@@ -405,7 +309,7 @@ class AsyncResponse(_ResponseBase):
 
     def json(self, **kwargs: Any) -> Any:
         """As `Response.json`. Raises `BodyNotRead` before `aread`."""
-        return _json(self.content, kwargs)
+        return parse_json(self.content, kwargs)
 
     def aiter_bytes(self, chunk_size: int | None = None) -> _AsyncByteIterator:
         """As `Response.iter_bytes`, with ``async for``."""
@@ -445,7 +349,7 @@ class _AsyncByteIterator:
     __slots__ = ("_content", "_pieces", "_response")
 
     def __init__(self, response: AsyncResponse, size: int | None) -> None:
-        self._pieces = _Rechunker(size)
+        self._pieces = Rechunker(size)
         self._response = response
         self._content = response._content  # noqa: SLF001 - one file, one class in two
         if self._content is None:
@@ -475,7 +379,7 @@ class _AsyncLineIterator:
 
     def __init__(self, response: AsyncResponse) -> None:
         self._source = _AsyncByteIterator(response, None)
-        self._lines = _Lines(_charset(response))
+        self._lines = Lines(_charset(response))
         self._more = True
 
     def __aiter__(self) -> Self:

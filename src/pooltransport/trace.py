@@ -221,7 +221,7 @@ class LeakReport(NamedTuple):
     """A response was dropped unclosed.
 
     `site` is ``file:line`` of the call that opened it (empty with ``leak_detection="off"``),
-    `function` its function. `age` in seconds since it was opened. `count`: leaks of this line so far.
+    `function` its function. `age` in seconds since it was opened. `number`: the how-manieth of this line it is.
     """
 
     method: str
@@ -233,7 +233,7 @@ class LeakReport(NamedTuple):
     bytes_read: int
     bytes_expected: int | None
     thread: str
-    count: int
+    number: int
     message: str
 
 

@@ -88,7 +88,7 @@ class _TransportBase:
             warn_transport(f"{type(self).__name__} left with {held} responses open", self._site, held)
 
     def _warm_plan(self, url: str | URL, n: int) -> tuple[Request, Clocks]:
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        if n < 1:
             raise ConfigError(f"warm(url, {n!r}): must be a whole number of connections, 1 or more")
         self._engine.check_open()
         request = Request("GET", url)

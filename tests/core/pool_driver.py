@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pooltransport.core.pool import AbortDial, Close, Dial, Limits, Pool, Waiter, Wake
 from pooltransport.stats import CloseReason
 
@@ -11,10 +13,24 @@ def host_of(key):
     return key.rstrip("0123456789")
 
 
+@pytest.fixture(autouse=True)
+def drained():
+    """At the end of a test let everything end, in every pool that it made."""
+    Driver.kept = []
+    yield
+    drivers, Driver.kept = Driver.kept, None
+    for driver in drivers:
+        driver.drain()
+
+
 class Driver:
-    """Keeps what an engine would keep: dials under way, sockets being closed, leases."""
+    """Keeps what an engine would keep: dials under way, sockets being closed, leases. Checks each step."""
+
+    kept = None
 
     def __init__(self, **limits):
+        if self.kept is not None:
+            self.kept.append(self)
         self.pool = Pool(Limits(**limits), host_of)
         self.now = 1000.0
         self.dials = []  # tickets whose Dial was said and whose end was not reported
@@ -54,6 +70,7 @@ class Driver:
                     self.woken.append(waiter)
                     if waiter.conn is not None:
                         self.leases.append(waiter.conn)
+        self.pool.check()
         return list(actions)
 
     def ask(self, key):

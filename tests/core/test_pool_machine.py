@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pooltransport.core.pool import QueueFull
+from pooltransport.core.records import WaiterState
 from pooltransport.stats import CloseReason
-from tests.core.pool_driver import Driver
+from tests.core.pool_driver import Driver, host_of
 
 FULL = bool(os.environ.get("POOLTRANSPORT_FULL"))
 KEYS = st.sampled_from(["a1", "a1", "a2", "b1", "b2", "c1", "d1"])
@@ -53,6 +54,7 @@ class PoolMachine(RuleBasedStateMachine):
             max_orphans=4,
         )
         self.capacity = {}
+        self.queued, self.seq = [], 0
 
     # -- asking ------------------------------------------------------------------
 
@@ -184,8 +186,24 @@ class PoolMachine(RuleBasedStateMachine):
 
     def start_again(self):
         self.driver = Driver(**self.driver.pool.limits._asdict())
+        self.queued, self.seq = [], 0
 
     # -- after each step ---------------------------------------------------------------
+
+    @invariant()
+    def nobody_is_overtaken(self):
+        """Contract 1.3: who leaves a host's queue was at its front, and no newcomer is served past it."""
+        queued = [waiter for waiter in self.driver.waiting if waiter.state is WaiterState.QUEUED]
+        for host in "abcd":
+            before = [waiter for waiter in self.queued if host_of(waiter.key) == host]
+            stayed = [waiter for waiter in before if waiter in queued]
+            served = [w for w in before if w not in queued and w.state is not WaiterState.CANCELLED]
+            newcomers = [w for w in self.driver.waiting if host_of(w.key) == host and w.seq > self.seq]
+            if stayed:
+                assert all(waiter.seq < stayed[0].seq for waiter in served)
+                assert all(waiter in queued for waiter in newcomers)
+        self.queued = queued
+        self.seq = max((waiter.seq for waiter in self.driver.waiting), default=self.seq)
 
     @invariant()
     def holds(self):

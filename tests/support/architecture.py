@@ -174,15 +174,20 @@ def _walk_same_function(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def foreign_awaits(source: Source) -> list[str]:
-    """Return what methods await other than coroutines of this module, whose functions never suspend."""
+    """Return what methods await other than coroutines of this module, whose functions never suspend.
+
+    A function that was handed in may be awaited as well: it is the engine's, and awaits only this module.
+    """
     own = {function.name for function in source.functions() if isinstance(function, ast.AsyncFunctionDef)}
     classes = [node for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef)]
     found = []
-    for node in (inner for cls in classes for inner in ast.walk(cls)):
-        if isinstance(node, (ast.AsyncFor, ast.AsyncWith)) or getattr(node, "is_async", 0):
-            found.append(f"{source.name}:{getattr(node, 'lineno', '?')} has an async for or with")
-        elif isinstance(node, ast.Await) and _called_name(node.value) not in own:
-            found.append(f"{source.name}:{node.lineno} awaits {ast.unparse(node.value)}")
+    for method in (node for cls in classes for node in cls.body if isinstance(node, FUNCTIONS)):
+        known = own | {argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)}
+        for node in ast.walk(method):
+            if isinstance(node, (ast.AsyncFor, ast.AsyncWith)) or getattr(node, "is_async", 0):
+                found.append(f"{source.name}:{method.lineno} {method.name} has an async for or with")
+            elif isinstance(node, ast.Await) and _called_name(node.value) not in known:
+                found.append(f"{source.name}:{node.lineno} awaits {ast.unparse(node.value)}")
     return found
 
 

@@ -19,7 +19,7 @@ C = TypeVar("C")
 NEVER = float("inf")
 
 
-class QueueFull(Exception):  # noqa: N818 - a refusal, named as the public PoolQueueFull
+class QueueFull(Exception):
     """The newcomer would have to wait, and ``max_waiting`` wait already. Nothing was changed."""
 
 

@@ -109,7 +109,7 @@ async def wait_for(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -
             return
         at, setting = _bound(engine, waiter, clocks)
         now = time.monotonic()
-        if waiter.pending and at is not None and now >= at:
+        if at is not None and now >= at and waiter.pending:
             raise _late(engine, waiter, clocks, setting, now)
 
 

@@ -192,7 +192,7 @@ class DialJob:
                 now = time.monotonic()
                 await latch.wait(now + 1.0 if self._at is None else min(now + 1.0, self._at))
                 self._check_wanted()
-                if not lookup.done and self._at is not None and time.monotonic() >= self._at:
+                if self._at is not None and time.monotonic() >= self._at and not lookup.done:
                     raise Expired
                 resolver.grow(time.monotonic())
             if lookup.error is not None:
@@ -282,7 +282,8 @@ class DialJob:
 
     async def _handshake(self, stream: Stream) -> None:
         self.phase = "tls"
-        name = self.key.server_hostname or self.key.host.host
+        # A trailing dot is for the resolver; certificates and SNI do without (RFC 6066 section 3).
+        name = self.key.server_hostname or self.key.host.host.rstrip(".")
         if self._hooks is not None:
             self._hooks.tell("tls_handshake_start", TLSHandshakeStartInfo(name))
         error: BaseException | None = None

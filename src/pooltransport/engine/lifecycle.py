@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pooltransport.runtime.protocols import Latch, Runtime
 
     from .clocks import Clocks
+    from .connection import Connection
     from .engine import Engine
 
 
@@ -75,10 +76,10 @@ async def warm(engine: Engine, request: Request, n: int, runtime: Runtime, clock
     """Dial until `n` connections lie ready for `request`'s origin."""
     key = engine.key_for(request, runtime)
     ledger = engine.ledger
-    waiters: list[Waiter] = []  # type: ignore[type-arg]
+    waiters: list[Waiter[Connection]] = []
     try:
         for _ in range(n):
-            waiter = Waiter(key, runtime.new_latch(), (None, None, clocks.settings.tls))
+            waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), (None, None, clocks.settings.tls))
             waiters.append(waiter)
             ledger.apply(ledger.pool.get, waiter, time.monotonic())
         for waiter in waiters:

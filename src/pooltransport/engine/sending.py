@@ -15,6 +15,7 @@ from .receiving import answer_after_write_error, receive_head
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pooltransport.bodies import Chunks
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
     from pooltransport.leaks import Lease
@@ -139,7 +140,7 @@ class _Chunks:
     def __init__(self, request: Request, lease: Lease) -> None:
         self._body = request.body
         self._async: AsyncIterator[bytes] | None = None
-        self._sync = None
+        self._sync: Chunks | None = None
         if self._body.is_async:
             self._async = self._body.achunks()
         else:
@@ -152,9 +153,10 @@ class _Chunks:
                 return await self._async.__anext__()
             except StopAsyncIteration:
                 return b""
+        assert self._sync is not None, "a body is one or the other"
         if self._threaded is not None:
-            return await self._threaded.run_blocking(self._sync.read)  # type: ignore[no-any-return, attr-defined]
-        return self._sync.read()  # type: ignore[no-any-return, attr-defined]
+            return await self._threaded.run_blocking(self._sync.read)  # type: ignore[no-any-return]
+        return self._sync.read()
 
     async def close(self) -> None:
         if self._async is not None:
@@ -191,7 +193,7 @@ async def _await_continue(
         head = await receive_head(lease, exchange, clocks, sent, continue_until=sent.at + timeout)
     except Expired:
         return None
-    if head is not None and head.status >= 200:  # noqa: PLR2004 - a final answer
+    if head.status >= 200:  # noqa: PLR2004 - a final answer
         if lease.hooks is not None:
             lease.hooks.tell("wrote_request", None)
         return head

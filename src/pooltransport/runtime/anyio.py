@@ -24,7 +24,7 @@ from .tls import TLSPump
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
     from contextvars import Context
 
     from pooltransport.stats import CloseReason
@@ -183,7 +183,7 @@ class TrioStream:
         else:
             await anyio.lowlevel.checkpoint_if_cancelled()
 
-    async def _ready(self, wait: Callable[[Any], Coroutine[Any, Any, None]], at: float | None) -> None:
+    async def _ready(self, wait: Callable[[Any], Awaitable[None]], at: float | None) -> None:
         self._turns = 0
         try:
             if at is None:

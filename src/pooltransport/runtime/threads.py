@@ -324,7 +324,7 @@ class ThreadRuntime:
         return fn()
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await fn()
+        _drive(fn, ())
 
     async def settle(self) -> None:
         """Do nothing: sockets are closed at once, or by who is inside."""

@@ -1,0 +1,105 @@
+"""What both colours of `Response` do with bytes that have come: collect, cut into pieces, cut into lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import ReadError
+
+def parse_json(content: bytes, kwargs: dict[str, Any]) -> Any:
+    """Return `content` parsed; `kwargs` are those of `json.loads`."""
+    import json  # noqa: PLC0415 - only who asks pays for it
+
+    return json.loads(content, **kwargs)
+
+
+class Parts:
+    """Collects a whole body, up to a bound."""
+
+    __slots__ = ("_most", "_origin", "_parts", "_size")
+
+    def __init__(self, most: int | None, origin: str) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._most = most
+        self._origin = origin
+
+    def add(self, data: bytes) -> bool:
+        """Keep `data`; report whether there is more to come. Raises `ReadError` above the bound."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._most is not None and self._size > self._most:
+            raise ReadError(f"{self._origin}: the body is larger than {self._most} bytes (max_body_bytes)")
+        return bool(data)
+
+    def join(self) -> bytes:
+        """Return all of it."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
+class Rechunker:
+    """Cuts pieces of one size out of what comes; with no size, what comes."""
+
+    __slots__ = ("_buffer", "_size")
+
+    def __init__(self, size: int | None) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"chunk size {size!r}: give a number of bytes of 1 or more, or None")
+        self._size = size
+        self._buffer = bytearray()
+
+    def next_ready(self) -> bytes:
+        """Return a whole piece that is there already, or ``b""``."""
+        if self._size is None or len(self._buffer) < self._size:
+            return b""
+        piece = bytes(self._buffer[: self._size])
+        del self._buffer[: self._size]
+        return piece
+
+    def put(self, data: bytes) -> bytes:
+        """Take what came (``b""`` at the end); return a piece, or ``b""`` if there is none yet."""
+        if self._size is None:
+            return data
+        if data:
+            self._buffer += data
+            return self.next_ready()
+        piece = bytes(self._buffer)
+        self._buffer.clear()
+        return piece
+
+
+class Lines:
+    """Cuts lines out of text that comes in pieces; ends: LF, CR LF, CR (as `str.splitlines` for these)."""
+
+    __slots__ = ("_decoder", "_done", "_lines", "_rest")
+
+    def __init__(self, charset: str) -> None:
+        import codecs  # noqa: PLC0415 - only who asks pays for it
+
+        try:
+            self._decoder = codecs.getincrementaldecoder(charset)("replace")
+        except LookupError:
+            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._lines: list[str] = []
+        self._done = False
+
+    def pop(self) -> str | None:
+        """Return the next whole line, or None."""
+        return self._lines.pop() if self._lines else None
+
+    def put(self, data: bytes) -> bool:
+        """Take what came (``b""`` at the end); report whether that was before the end."""
+        text = self._rest + self._decoder.decode(data, final=not data)
+        if data and text.endswith("\r"):
+            # The LF of this line's end may still come.
+            text, held = text[:-1], "\r"
+        else:
+            held = ""
+        rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._rest = rows.pop() + held
+        if not data and self._rest:
+            rows.append(self._rest)
+            self._rest = ""
+        self._lines = rows[::-1] + self._lines
+        return bool(data)

@@ -1,0 +1,312 @@
+"""The byte stream of the asyncio leaf: a `Protocol` of our own on the loop's transport, with flow control."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pooltransport.stats import CloseReason
+
+from .protocols import Address, Expired
+from .sockets import Probe, names, tls_info, unsolicited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pooltransport.trace import TLSInfo
+
+_monotonic = time.monotonic
+_running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-level" use; None outside
+# Reading pauses above the first and goes on below the second: two reads of the largest kind.
+_HIGH_WATER = 262_144
+_LOW_WATER = 65_536
+
+
+class AsyncioStream(asyncio.Protocol):
+    """A socket driven by the loop's transport, plain or TLS."""
+
+    __slots__ = (
+        "_aborted",
+        "_buffered",
+        "_chunks",
+        "_ended",
+        "_error",
+        "_flushed",
+        "_loop",
+        "_probe",
+        "_read_at",
+        "_reading_paused",
+        "_sock",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_waiter",
+        "_writing_paused",
+        "local_addr",
+        "on_idle_event",
+        "remote_addr",
+        "tls",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._transport: asyncio.Transport | None = None
+        self._probe = Probe(sock)
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._waiter: asyncio.Future[bool] | None = None
+        self._flushed: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._read_at: float | None = None
+        self._ended = self._aborted = self._reading_paused = self._writing_paused = False
+        self._error: BaseException | None = None
+        self.remote_addr = self.local_addr = ""
+        self.tls: TLSInfo | None = None
+        self.on_idle_event: Callable[[CloseReason], None] | None = None
+
+    # -- making it ------------------------------------------------------------------------------
+
+    async def connect(self, address: Address, at: float | None) -> None:
+        await _until(at, self._loop.sock_connect(self._sock, address.sockaddr))
+        self.remote_addr, self.local_addr = names(self._sock)
+        self.remote_addr = self.remote_addr or address.text
+
+    async def open(self) -> None:
+        await self._loop.create_connection(lambda: self, sock=self._sock)
+        if self._transport is not None and not type(self._transport).__module__.startswith("uvloop"):
+            # So that `send` returns after the flush. uvloop writes at the end of its turn, and would
+            # cost every request another turn.
+            self._transport.set_write_buffer_limits(0)
+
+    async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
+        # The loop's own clock starts later and would say less; ours fires first.
+        bound = None if at is None else max(at - _monotonic(), 0.0) + 5.0
+        opening = self._loop.create_connection(
+            lambda: self,
+            sock=self._sock,
+            ssl=context,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=bound or 3600.0,
+        )
+        await _until(at, opening)
+        if self._transport is not None:
+            ssl_object = self._transport.get_extra_info("ssl_object")
+            self.tls = tls_info(ssl_object, server_hostname)
+
+    # -- what the loop tells --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        if self._aborted:
+            self._transport.abort()  # type: ignore[union-attr]
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(True)
+        elif self.on_idle_event is not None:
+            self._tell_idle(unsolicited(data[:16]))
+        elif self._buffered >= _HIGH_WATER and not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self._end(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._end(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._ended = True
+        if error is not None and self._error is None:
+            self._error = error
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+        self._tell_idle(CloseReason.SERVER_CLOSED_IDLE)
+
+    def _tell_idle(self, reason: CloseReason) -> None:
+        tell, self.on_idle_event = self.on_idle_event, None
+        if tell is not None:
+            tell(reason)
+
+    # -- I/O ------------------------------------------------------------------------------------
+
+    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
+        transport = self._transport
+        if transport is None or self._ended or transport.is_closing():
+            raise self._broken()
+        transport.write(data)
+        while self._writing_paused:
+            await self._flush(transport, stall, at)
+        if self._transport is None and self._error is not None:
+            raise self._broken()
+
+    async def _flush(self, transport: asyncio.Transport, stall: float | None, at: float | None) -> None:
+        """Wait until the buffer is empty; `stall` seconds without any byte taken are too many."""
+        before = transport.get_write_buffer_size()
+        now = _monotonic()
+        until = at if stall is None else now + stall if at is None else min(now + stall, at)
+        self._flushed = self._loop.create_future()
+        timer = None
+        if until is not None:
+            timer = self._loop.call_later(max(until - now, 0.0), self._flushed_late)
+        try:
+            await self._flushed
+        finally:
+            self._flushed = None
+            if timer is not None:
+                timer.cancel()
+        if self._transport is None:
+            raise self._broken()
+        if not self._writing_paused or until is None or _monotonic() < until:
+            return
+        if transport.get_write_buffer_size() >= before or (at is not None and _monotonic() >= at):
+            raise Expired
+
+    def _flushed_late(self) -> None:
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
+
+    async def receive(self, at: float | None) -> bytes:
+        while not self._chunks:
+            if self._ended:
+                if self._error is not None or self._aborted:
+                    raise self._broken()
+                return b""
+            self._waiter = waiter = self._loop.create_future()
+            self._arm(at)
+            try:
+                if not await waiter:
+                    raise Expired
+            finally:
+                self._waiter = None
+        return self._take()
+
+    def receive_nowait(self) -> bytes | None:
+        return self._take() if self._chunks else None
+
+    def _take(self) -> bytes:
+        data = self._chunks.popleft()
+        self._buffered -= len(data)
+        if self._reading_paused and self._buffered <= _LOW_WATER and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        return data
+
+    def _arm(self, at: float | None) -> None:
+        """Make sure that the one timer fires at `at` or earlier; early firing only re-arms it."""
+        self._read_at = at
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(at - _monotonic(), 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._read_at is None:
+            return
+        if _monotonic() >= self._read_at:
+            waiter.set_result(False)
+        else:
+            self._arm(self._read_at)
+
+    def surplus(self) -> bool:
+        return bool(self._chunks)
+
+    def check(self) -> CloseReason | None:
+        """The loop tells of ends, but only when it gets its turn: code that held it up for a moment
+        may find a connection that ended meanwhile. One poll closes that gap; with TLS a readable
+        socket may be a session ticket, so only an end counts.
+        """
+        if self._chunks:
+            return unsolicited(self._chunks[0][:16])
+        transport = self._transport
+        if self._ended or transport is None or transport.is_closing():
+            return CloseReason.SERVER_CLOSED_IDLE
+        if self.tls is None:
+            return self._probe.check()
+        return CloseReason.SERVER_CLOSED_IDLE if self._probe.gone() else None
+
+    def hung_up(self) -> bool:
+        return False  # the loop tells
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def abort(self, on_closed: Callable[[], None]) -> None:
+        if _running_loop() is self._loop:
+            self._abort_here(on_closed)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._abort_here, on_closed)
+        except RuntimeError:
+            self.drop()
+            on_closed()
+
+    def _abort_here(self, on_closed: Callable[[], None]) -> None:
+        self._aborted = True
+        self.on_idle_event = None
+        if self._transport is not None:
+            # Its socket is closed in the next turn, before any task that is started from now on runs.
+            self._transport.abort()
+            self._end(None)
+        elif not self._ended:
+            self._sock.close()
+        on_closed()
+
+    def drop(self) -> None:
+        self._aborted = self._ended = True
+        self.on_idle_event = None
+        fd = self._sock.detach()
+        if fd >= 0:
+            os.close(fd)
+
+    def _broken(self) -> OSError:
+        if isinstance(self._error, OSError):
+            return self._error
+        if self._aborted:
+            return OSError(errno.ECONNABORTED, "the connection was aborted")
+        return BrokenPipeError(errno.EPIPE, "the peer closed the connection")
+
+
+async def _until(at: float | None, work: Coroutine[Any, Any, Any]) -> None:
+    if at is None:
+        await work
+        return
+    scope = asyncio.timeout(max(at - _monotonic(), 0.0))
+    try:
+        async with scope:
+            await work
+    except TimeoutError:
+        if scope.expired():
+            raise Expired from None
+        raise
