@@ -183,8 +183,8 @@ class TestRules:
 
     @pytest.mark.parametrize("inner", ["await other()", "await self.latch.wait()", "await x", "async with x: pass"])
     def test_foreign_awaits(self, inner):
-        own = "    async def own(self): ..."
-        text = f"class A:\n{own}\n    async def f(self, fn):\n        await self.own()\n        await fn()\n        {inner}"
+        head = "class A:\n    async def own(self): ...\n    async def f(self, fn):\n"
+        text = f"{head}        await self.own()\n        await fn()\n        {inner}"
         assert len(rules.foreign_awaits(Source("m", text))) == 1
 
     def test_async_comprehension_is_foreign(self):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from .trace import Hooks
 
-_OURS = (__name__.partition(".")[0] + ".",)
+_OURS = __name__.partition(".")[0] + "."
+_DEMO = _OURS + "demo."  # an application like any other
 _REPORT_AGAIN_AFTER = 60.0
 
 
@@ -58,7 +59,8 @@ def find_site(ignored: tuple[str, ...]) -> Site | None:
     via = ""
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
-        if not module.startswith(_OURS) and not (ignored and module.startswith(ignored)):
+        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
+        if not ours and not (ignored and module.startswith(ignored)):
             return Site(frame.f_code, frame.f_lasti, via)
         via = frame.f_code.co_name
         frame = frame.f_back

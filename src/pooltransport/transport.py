@@ -21,6 +21,7 @@ from .options import LEAK_DETECTION_VARIABLE, TransportOptions
 from .response import AsyncResponse, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -45,6 +46,8 @@ _LEVELS = ("off", "site", "full")
 class _TransportBase:
     """What both colours share. Not for use by itself."""
 
+    _now: Callable[[], float] = staticmethod(time.monotonic)
+
     def __init__(self, options: TransportOptions) -> None:
         self.options = options
         level = options.leak_detection
@@ -52,7 +55,7 @@ class _TransportBase:
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or level
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)}")
-        self._engine = Engine(options, self._find_runtime, level)
+        self._engine = Engine(options, self._find_runtime, level, self._now)
         self._closing = Closing(self._engine)
         self._site = find_site(tuple(options.ignore_modules))
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
@@ -80,7 +83,7 @@ class _TransportBase:
         nobody waits for (Go CI-01 to CI-06). The transport stays usable. From any thread.
         """
         ledger = self._engine.ledger
-        ledger.apply(ledger.pool.close_idle, time.monotonic())
+        ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
         held = len(self._engine.ledger.leases)
@@ -92,7 +95,7 @@ class _TransportBase:
             raise ConfigError(f"warm(url, {n!r}): must be a whole number of connections, 1 or more")
         self._engine.check_open()
         request = Request("GET", url)
-        return request, Clocks(self._engine.settings_of(request.timeout), time.monotonic())
+        return request, Clocks(self._engine.settings_of(request.timeout), self._now())
 
     def __repr__(self) -> str:
         name = f" {self.options.name!r}" if self.options.name else ""
@@ -125,9 +128,9 @@ class Transport(_TransportBase):
         """
         if request.body.is_async:
             raise InvalidRequest("an async iterable cannot be the body of a blocking request; use AsyncTransport")
-        began = time.monotonic()
+        began = self._now()
         head, body, got = run_sync(self._engine.round_trip(request))
-        return Response(request, head, body, got, time.monotonic() - began, self)
+        return Response(request, head, body, got, self._now() - began, self)
 
     def warm(self, url: str | URL, n: int) -> None:
         """Dial until `n` (1 or more) connections lie ready for the origin of `url`; limits hold.
@@ -203,9 +206,9 @@ class AsyncTransport(_TransportBase):
 
     async def round_trip(self, request: Request) -> AsyncResponse:
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
-        began = time.monotonic()
+        began = self._now()
         head, body, got = await self._engine.round_trip(request)
-        return AsyncResponse(request, head, body, got, time.monotonic() - began, self)
+        return AsyncResponse(request, head, body, got, self._now() - began, self)
 
     async def warm(self, url: str | URL, n: int) -> None:
         """As `Transport.warm`."""

@@ -290,6 +290,22 @@ class Asyncio(Colour):
         return result
 
 
+class Uvloop(Asyncio):
+    """The same on uvloop's loop."""
+
+    name = "uvloop"
+
+    @classmethod
+    def run_with(cls, options: dict[str, Any], body: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run the body in a uvloop of its own."""
+        try:
+            import uvloop
+        except ImportError:
+            raise RuntimeError("uvloop is needed for this: pip install -e '.[dev]'") from None
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(cls._run(options, body))
+
+
 class Trio(Colour):
     """Tasks of one trio nursery."""
 
@@ -334,4 +350,4 @@ def run_colour(colour: str, body: Callable[[Any], Coroutine[Any, Any, Any]], **o
     """Run ``body(c)`` in the colour named, with a transport made from `options`; return its result."""
     if colour == "threads":
         return Threads(options).run(body)
-    return {"asyncio": Asyncio, "trio": Trio}[colour].run_with(options, body)
+    return {"asyncio": Asyncio, "uvloop": Uvloop, "trio": Trio}[colour].run_with(options, body)

@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -54,12 +55,15 @@ http {{
         root {prefix}/html;
         location = / {{ return 200 hello; }}
         location = /status {{ stub_status; }}
+        location = /echo {{ return 200 $args; }}
         location = /big {{ }}
         location /bytes/ {{ }}
         location = /limited {{ limit_rate 100k; try_files /bytes/1M =404; }}
         location = /close {{ keepalive_timeout 0; return 200 closing; }}
+        location = /brief {{ keepalive_timeout 200ms; return 200 brief; }}
         location = /post {{ client_max_body_size 0; return 200 posted; }}
         location = /gzip {{ gzip on; gzip_min_length 1; gzip_types *; try_files /bytes/10k =404; }}
+        location = /chunked {{ ssi on; ssi_types *; try_files /bytes/200k =404; }}
     }}
 }}
 """
@@ -87,7 +91,8 @@ class Nginx:
         self._log_path = prefix / "access.log"
         self._lock = threading.Lock()
         self._write_files()
-        self._process = self._start(binary, pem, log=log)
+        self._binary = binary
+        self._process = self._start(pem, log=log)
         # One connection, kept: it is always counted by nginx, and always taken off here.
         self._admin = http.client.HTTPConnection("127.0.0.1", self._admin_port, timeout=10)
         try:
@@ -103,23 +108,27 @@ class Nginx:
             (root / "bytes" / name).write_bytes(b"x" * size)
         (root / "big").write_bytes(b"x" * 10_000_000)
 
-    def _start(self, binary: str, pem: Path | None, *, log: bool) -> subprocess.Popen[bytes]:
+    def _start(self, pem: Path | None, *, log: bool) -> subprocess.Popen[bytes]:
         """Start it. A port may be taken between our asking and nginx's listening; then with others."""
         for _ in range(5):
             self._admin_port, self.port, self.tls_port = free_ports(3)
-            config = self.prefix / "nginx.conf"
-            config.write_text(self._config(pem, log=log))
-            process = subprocess.Popen(
-                [binary, "-p", str(self.prefix), "-c", str(config), "-e", str(self.prefix / "error.log")],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            if self._wait_until_up(process):
+            (self.prefix / "nginx.conf").write_text(self._config(pem, log=log))
+            process = self._spawn()
+            if process is not None:
                 return process
             if "Address already in use" not in self.errors():
                 break
         raise RuntimeError(f"nginx does not start:\n{self.errors()}")
+
+    def _spawn(self) -> subprocess.Popen[bytes] | None:
+        config, errors = self.prefix / "nginx.conf", self.prefix / "error.log"
+        process = subprocess.Popen(
+            [self._binary, "-p", str(self.prefix), "-c", str(config), "-e", str(errors)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return process if self._wait_until_up(process) else None
 
     def _config(self, pem: Path | None, *, log: bool) -> str:
         lines = [
@@ -228,6 +237,30 @@ class Nginx:
                 raise TimeoutError(f"nginx logged {len(lines)} requests, not {count}")
             time.sleep(0.01)
         return lines
+
+    # Changing.
+
+    def reload(self) -> None:
+        """Start a new worker; the old one answers what it has begun, closes what is idle, and goes."""
+        seen = self.errors().count("start worker process ")
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + STARTUP
+        while self.errors().count("start worker process ") == seen:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nginx does not reload:\n{self.errors()}")
+            time.sleep(0.005)
+
+    def halt(self) -> None:
+        """End it at once, connections included; `resume` starts it again on the same ports."""
+        self._admin.close()
+        _end(self._process)
+
+    def resume(self) -> None:
+        """Start it again after `halt`."""
+        process = self._spawn()
+        if process is None:
+            raise RuntimeError(f"nginx does not start again:\n{self.errors()}")
+        self._process = process
 
     def stop(self) -> None:
         """Stop it, and release everything."""

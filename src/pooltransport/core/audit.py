@@ -10,7 +10,7 @@ from pooltransport.stats import AcquireSource, DrainOutcome, HostStats, PoolStat
 from .books import fold
 from .policy import Policy
 from .queues import Hints, Turns
-from .records import C, ConnState, DialState, Entry, HostRecord, Waiter, WaiterState
+from .records import AbortDial, C, Close, ConnState, Dial, DialState, Entry, HostRecord, Waiter, WaiterState
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -130,15 +130,19 @@ class Audited(Policy[C]):
     def rebuild(self, now: float | None = None) -> Actions[C]:
         """Take all counts anew from the connections, dials and waiters, after an exception in the middle.
 
-        Returns the actions that the broken-off operation had decided, and those that became due.
+        Returns the actions that the broken-off operation had decided, and those that became due. A lease
+        that was being given at that very moment may stay counted: nobody can tell whether its user got it.
         """
         self._rebuilds += 1
         self._now = self._now if now is None else now
+        self._do_as_said()
         entries = sorted(self._entries.values(), key=lambda entry: entry.idle_since)
         waiters = self._pending_waiters()
         homeless = self._reset(entries, waiters)
         for entry in homeless:
             self._place(entry, self._now)
+        if self._closed:
+            self._shut()
         for record in list(self._hosts.values()):
             self._advance(record)
             while record.queue and self._has_room(record):
@@ -148,6 +152,23 @@ class Audited(Policy[C]):
             self._open_gate(record)
             self._tidy_host(record)
         return self._flush()
+
+    def _do_as_said(self) -> None:
+        """Bring states to what the actions said; take back a Wake whose answer did not come about."""
+        said, self._out = self._out, []
+        for action in said:
+            if isinstance(action, Close):
+                entry = self._entries[action.conn]
+                entry.state = ConnState.CLOSING
+                entry.used = 0
+            elif isinstance(action, Dial):
+                action.ticket.state = DialState.RUNNING
+                self._dials[action.ticket] = None
+            elif isinstance(action, AbortDial):
+                action.ticket.state = DialState.ABORTED
+            elif action.waiter.pending:
+                continue
+            self._out.append(action)
 
     def _pending_waiters(self) -> list[Waiter[C]]:
         found: dict[Waiter[C], None] = {}

@@ -9,6 +9,9 @@ move is due is decided in `pool.py`. Two counts of slots are kept apart:
 
 A grant made on ``firm`` before a socket is free is *held*: its `Dial` is said when a `closed` or the
 end of an aborted dial makes room. There are at most as many held grants as things on their way out.
+
+A move says its action first. Should an exception (a KeyboardInterrupt) break it off, what was said is
+what `rebuild` brings the tables to.
 """
 
 from __future__ import annotations
@@ -206,9 +209,9 @@ class Books(Generic[C]):
         lane.waiters.pop(waiter, None)
         if waiter.state is WaiterState.QUEUED:
             self._unqueue(waiter, record)
-        waiter.state = WaiterState.DELIVERED
         waiter.conn = entry.conn
         waiter.source = source
+        waiter.state = WaiterState.DELIVERED
         record.acquired[source] = record.acquired.get(source, 0) + 1
         return self._part(waiter)
 
@@ -250,6 +253,7 @@ class Books(Generic[C]):
     def _start(self, ticket: DialTicket[C]) -> None:
         record, waiter = ticket.record, ticket.waiter
         assert waiter is not None, "a held grant belongs to somebody"
+        self._out.append(Dial(ticket))
         ticket.state = DialState.RUNNING
         ticket.started = self._now
         waiter.state = WaiterState.DIALING
@@ -258,7 +262,6 @@ class Books(Generic[C]):
         record.dialing += 1
         record.dials += 1
         self._slots += 1
-        self._out.append(Dial(ticket))
 
     def _drop_held(self, ticket: DialTicket[C]) -> None:
         """Take back a grant that was not used."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pooltransport.stats import AcquireSource, CloseReason
 
 from .books import Books
-from .records import NEVER, C, ConnState, DialState, WaiterState, Wake
+from .records import NEVER, C, ConnState, DialState, PoolClosedError, WaiterState, Wake
 
 if TYPE_CHECKING:
     from .records import DialTicket, Entry, HostRecord, Lane, Waiter
@@ -83,8 +83,8 @@ class Policy(Books[C]):
             stack = self._lanes[front.key].stack
             if not stack:
                 break
-            self._deliver(front, next(reversed(stack)), AcquireSource.HANDED_OVER)
             self._out.append(Wake(front))
+            self._deliver(front, next(reversed(stack)), AcquireSource.HANDED_OVER)
         self._turns.refresh(record)
 
     # -- connections -------------------------------------------------------------
@@ -159,8 +159,8 @@ class Policy(Books[C]):
             waiter = next(iter(lane.waiters))
             if record.queue and next(iter(record.queue)).seq < waiter.seq:
                 break
-            ticket = self._deliver(waiter, entry, AcquireSource.HANDED_OVER)
             self._out.append(Wake(waiter))
+            ticket = self._deliver(waiter, entry, AcquireSource.HANDED_OVER)
             if ticket is not None:
                 unused.append(ticket)
         spare = entry.used < entry.capacity
@@ -207,8 +207,33 @@ class Policy(Books[C]):
         if len(self._orphans) > self.limits.max_orphans:
             self._abort(next(iter(self._orphans)))
 
+    # -- ends --------------------------------------------------------------------
+
     def _fail(self, waiter: Waiter[C], error: BaseException) -> None:
-        waiter.state = WaiterState.FAILED
-        waiter.error = error
-        self._part(waiter)
         self._out.append(Wake(waiter))
+        waiter.error = error
+        waiter.state = WaiterState.FAILED
+        self._part(waiter)
+
+    def _shut(self) -> None:
+        """Close what is idle, tell the waiters, abort the dials; leases go on until they come back."""
+        while self._lru:
+            self._close(next(iter(self._lru)), CloseReason.POOL_CLOSED)
+        for entry in self._entries.values():
+            if entry.state is not ConnState.CLOSING:
+                self._retire(entry, CloseReason.POOL_CLOSED)
+        for lane in list(self._lanes.values()):
+            while lane.waiters:
+                waiter = next(iter(lane.waiters))
+                queued, ticket = waiter.state is WaiterState.QUEUED, waiter.dial
+                self._fail(waiter, PoolClosedError())
+                if queued:
+                    self._unqueue(waiter, lane.record)
+                elif ticket is not None and ticket.state is DialState.HELD:
+                    self._drop_held(ticket)
+                del lane.waiters[waiter]
+            self._tidy_lane(lane)
+        for ticket in self._dials:
+            if ticket.state is DialState.RUNNING:
+                self._abort(ticket)
+        self._turns.clear()

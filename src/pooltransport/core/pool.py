@@ -143,17 +143,22 @@ class Pool(Audited[C]):
     def cancel(self, waiter: Waiter[C], now: float) -> Actions[C]:
         """End the wish. What it was given goes on: a connection as if returned, a dial to who can use it."""
         self._now = now
-        state, waiter.state = waiter.state, WaiterState.CANCELLED
+        state = waiter.state
+        if state is WaiterState.FAILED:
+            return ()
         if state is WaiterState.DELIVERED:
-            conn, waiter.conn = waiter.conn, None
-            entry = None if conn is None else self._entries.get(conn)
-            if entry is not None and entry.used:
+            entry = None if waiter.conn is None else self._entries.get(waiter.conn)
+            given_back = entry is not None and entry.used > 0
+            if entry is not None and given_back:
                 entry.uses -= 1
                 self._end_lease(entry)
+            waiter.conn = None
+            waiter.state = WaiterState.CANCELLED
+            if entry is not None and given_back:
                 self._place(entry, now)
-        elif state is WaiterState.FAILED:
-            waiter.state = state
-        elif state not in {WaiterState.NEW, WaiterState.CANCELLED}:
+            return self._flush()
+        waiter.state = WaiterState.CANCELLED
+        if state not in {WaiterState.NEW, WaiterState.CANCELLED}:
             lane = self._lanes[waiter.key]
             del lane.waiters[waiter]
             if state is WaiterState.QUEUED:
@@ -192,8 +197,8 @@ class Pool(Audited[C]):
             self._unorphan(ticket)
             self._place(entry, now)
         else:
-            self._deliver(waiter, entry, AcquireSource.DIALED)
             self._out.append(Wake(waiter))
+            self._deliver(waiter, entry, AcquireSource.DIALED)
             if capacity > 1 and entry.retired is None:
                 self._share(entry)
         return self._flush()
@@ -211,8 +216,8 @@ class Pool(Audited[C]):
             record.dial_errors += 1
             if (waiter := ticket.waiter) is not None:
                 lane = self._lanes[ticket.key]
-                del lane.waiters[waiter]
                 self._fail(waiter, error)
+                del lane.waiters[waiter]
                 self._tidy_lane(lane)
             else:
                 self._unorphan(ticket)
@@ -326,24 +331,7 @@ class Pool(Audited[C]):
             return ()
         self._now = now
         self._closed = True
-        while self._lru:
-            self._close(next(iter(self._lru)), CloseReason.POOL_CLOSED)
-        for entry in self._entries.values():
-            if entry.state is not _CLOSING:
-                self._retire(entry, CloseReason.POOL_CLOSED)
-        for lane in list(self._lanes.values()):
-            while lane.waiters:
-                waiter, _ = lane.waiters.popitem(last=False)
-                if waiter.state is WaiterState.QUEUED:
-                    self._unqueue(waiter, lane.record)
-                elif (ticket := self._part(waiter)) is not None and ticket.state is DialState.HELD:
-                    self._drop_held(ticket)
-                self._fail(waiter, PoolClosedError())
-            self._tidy_lane(lane)
-        for ticket in self._dials:
-            if ticket.state is DialState.RUNNING:
-                self._abort(ticket)
-        self._turns.clear()
+        self._shut()
         return self._flush()
 
     # -- what the engine learns about a connection in use ----------------------------

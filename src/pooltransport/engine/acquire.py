@@ -5,7 +5,6 @@ Every wait is bounded (contract 1.6, 2); whoever stops waiting gives back what i
 
 from __future__ import annotations
 
-import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,9 @@ async def acquire(
 ) -> tuple[Connection, GotConnInfo]:
     """Return a connection for one exchange, leased from the moment of the pool's decision."""
     ledger = engine.ledger
-    began = time.monotonic()
+    began = engine.now()
     while True:
-        conn = ledger.take(key, time.monotonic())
+        conn = ledger.take(key, engine.now())
         source = AcquireSource.REUSED
         if conn is None:
             conn, source = await _wait_for(engine, key, runtime, clocks, hooks)
@@ -47,7 +46,7 @@ async def acquire(
                 continue
         elif source is AcquireSource.HANDED_OVER:
             conn.reused = True
-        now = time.monotonic()
+        now = engine.now()
         info = conn.got_info(now, now - began, was_idle=source is AcquireSource.REUSED)
         if hooks is not None:
             hooks.tell("got_conn", info)
@@ -62,7 +61,7 @@ async def _wait_for(
         key, runtime.new_latch(), (hooks, copy_context(), clocks.settings.tls)
     )
     try:
-        ledger.apply(ledger.pool.get, waiter, time.monotonic())
+        ledger.apply(ledger.pool.get, waiter, engine.now())
     except QueueFull:
         limit = engine.options.max_waiting
         raise PoolQueueFull(
@@ -78,14 +77,14 @@ async def _wait_for(
     except BaseException as error:
         if waiter.conn is not None:
             waiter.conn.reused = True
-            waiter.conn.idle_since = time.monotonic()
+            waiter.conn.idle_since = engine.now()
             waiter.conn.stream.on_idle_event = waiter.conn.on_idle_event
-        ledger.apply(ledger.pool.cancel, waiter, time.monotonic())
+        ledger.apply(ledger.pool.cancel, waiter, engine.now())
         if queued and hooks is not None:
-            hooks.tell("acquire_done", _done(waiter, type(error).__name__))
+            hooks.tell("acquire_done", _done(engine, waiter, type(error).__name__))
         raise
     if queued and hooks is not None:
-        hooks.tell("acquire_done", _done(waiter, None))
+        hooks.tell("acquire_done", _done(engine, waiter, None))
     if waiter.error is not None:
         if isinstance(waiter.error, PoolClosedError):
             raise TransportClosed("the transport was closed while the request waited for a connection") from None
@@ -95,10 +94,10 @@ async def _wait_for(
     return waiter.conn, waiter.source
 
 
-def _done(waiter: Waiter[Connection], outcome: str | None) -> AcquireDoneInfo:
+def _done(engine: Engine, waiter: Waiter[Connection], outcome: str | None) -> AcquireDoneInfo:
     if outcome is None:
         outcome = waiter.source.value if waiter.source is not None else type(waiter.error).__name__
-    return AcquireDoneInfo(waiter.key.origin, time.monotonic() - waiter.since, outcome)  # type: ignore[attr-defined]
+    return AcquireDoneInfo(waiter.key.origin, engine.now() - waiter.since, outcome)  # type: ignore[attr-defined]
 
 
 async def wait_for(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> None:
@@ -108,7 +107,7 @@ async def wait_for(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -
         if await waiter.latch.wait(at):
             return
         at, setting = _bound(engine, waiter, clocks)
-        now = time.monotonic()
+        now = engine.now()
         if at is not None and now >= at and waiter.pending:
             raise _late(engine, waiter, clocks, setting, now)
 

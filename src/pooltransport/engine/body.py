@@ -8,7 +8,6 @@ that delivers the end returns (Go POOL-10), and for an answer without a body bef
 
 from __future__ import annotations
 
-import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,7 @@ class Body:
                 await self._receive()
                 data = exchange.next_data()
             deadline = self._clocks.deadline
-            if deadline is not None and data and time.monotonic() >= deadline:
+            if deadline is not None and data and self._engine.now() >= deadline:
                 raise Expired
         except Exception as error:
             failure = self._fail(error)
@@ -132,7 +131,7 @@ class Body:
         """Receive once more from the connection, within the clocks of a body."""
         clocks = self._clocks
         setting = clocks.settings.read
-        now = time.monotonic()
+        now = self._engine.now()
         at = clocks.until(setting, now)
         rate = self._engine.options.min_rate
         if rate is not None:
@@ -144,7 +143,7 @@ class Body:
             if rate is not None:
                 self._count_slow(now, 0, rate)
                 late = clocks.until(setting, now)
-                if late is None or time.monotonic() < late:
+                if late is None or self._engine.now() < late:
                     return
             raise
         if rate is not None:
@@ -156,7 +155,7 @@ class Body:
 
     def _count_slow(self, since: float, size: int, rate: tuple[float, float]) -> None:
         """Only waiting counts: a reader that pauses is not a slow server (`min_rate`)."""
-        self._slow_since += time.monotonic() - since
+        self._slow_since += self._engine.now() - since
         self._slow_bytes += size
         if self._slow_since < rate[1]:
             return
@@ -210,7 +209,7 @@ class Body:
         result: Exception = error
         if isinstance(error, Expired):
             setting = self._clocks.settings.read
-            result = self._clocks.expired("body", setting, time.monotonic(), where=origin, done=True)
+            result = self._clocks.expired("body", setting, self._engine.now(), where=origin, done=True)
         elif isinstance(error, OSError) and not isinstance(error, (ReadError, TransportTimeout)):
             result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {_text(error)}")
         reason = CloseReason.READ_ERROR
@@ -277,7 +276,7 @@ class Body:
     async def _drain(self) -> None:
         """Read the rest away. The trailers of a drained body are parsed and dropped (Go DRAIN-11)."""
         exchange, options, stream = self._exchange, self._engine.options, self._lease.conn.stream
-        until = time.monotonic() + options.drain_timeout
+        until = self._engine.now() + options.drain_timeout
         drained = 0
         try:
             while not exchange.complete:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import socket
 import ssl
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,7 @@ class DialJob:
         self._task: Task | None = None
         self._latch: Latch | None = None
         self._stream: Stream | None = None
-        self._aborted = self._reported = False
+        self._began = self._aborted = self._reported = False
         self._attempts: list[tuple[str, BaseException]] = []
         self._at: float | None = None
 
@@ -93,6 +92,9 @@ class DialJob:
             self._latch.set()
         if self._stream is not None:
             self._stream.abort(_nothing)
+        if not self._began and not self.runtime.post(self._fail, self._unwanted()):
+            # asyncio drops a task that is cancelled before its first step: it would never report its end.
+            self.lost()
 
     def lost(self) -> None:
         """Its loop is gone before it could end."""
@@ -100,6 +102,7 @@ class DialJob:
 
     async def _run(self) -> None:
         stream: Stream | None = None
+        self._began = True
         try:
             stream = await self._dial()
             self._deliver(stream)
@@ -118,7 +121,7 @@ class DialJob:
     def _deliver(self, stream: Stream) -> None:
         engine = self._engine
         options = engine.options
-        now = time.monotonic()
+        now = self._engine.now()
         conn = Connection(self.key, self.runtime, stream, engine.new_codec(), now)
         conn.on_idle_event = partial(engine.idle_event, conn)
         retire_at = None
@@ -138,14 +141,14 @@ class DialJob:
         self._reported = True
         ledger = self._engine.ledger
         ledger.dials.discard(self)
-        ledger.apply(ledger.pool.dial_failed, self._ticket, error, time.monotonic())
+        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now())
 
     # -- the phases -----------------------------------------------------------------------------
 
     async def _dial(self) -> Stream:
         options = self._engine.options
         if options.dial_timeout is not None:
-            self._at = time.monotonic() + options.dial_timeout
+            self._at = self._engine.now() + options.dial_timeout
         self._check_wanted()
         if options.dial is not None:
             stream = await self._custom_dial()
@@ -166,7 +169,10 @@ class DialJob:
 
     def _check_wanted(self) -> None:
         if self._aborted:
-            raise ConnectError(f"{self.key.origin}: the dial was aborted, nobody needs it")
+            raise self._unwanted()
+
+    def _unwanted(self) -> ConnectError:
+        return ConnectError(f"{self.key.origin}: the dial was aborted, nobody needs it")
 
     async def _addresses(self) -> Sequence[Address]:
         key = self.key
@@ -189,12 +195,12 @@ class DialJob:
             while not lookup.done:
                 self._latch = latch = self.runtime.new_latch()
                 lookup.on_done(latch.set)
-                now = time.monotonic()
+                now = self._engine.now()
                 await latch.wait(now + 1.0 if self._at is None else min(now + 1.0, self._at))
                 self._check_wanted()
-                if self._at is not None and time.monotonic() >= self._at and not lookup.done:
+                if self._at is not None and self._engine.now() >= self._at and not lookup.done:
                     raise Expired
-                resolver.grow(time.monotonic())
+                resolver.grow(self._engine.now())
             if lookup.error is not None:
                 raise DNSError(f"cannot resolve {host!r}: {_reason(lookup.error)}") from lookup.error
             found = [Address(f, a, address_text(a)) for f, a in normalise(lookup.addresses, port)]
@@ -218,7 +224,7 @@ class DialJob:
             except (OSError, Expired) as error:
                 self._attempts.append((address.text, error))
                 self._check_wanted()
-                if isinstance(error, Expired) and self._at is not None and time.monotonic() >= self._at:
+                if isinstance(error, Expired) and self._at is not None and self._engine.now() >= self._at:
                     raise
         tried = "; ".join(f"{text}: {_reason(error)}" for text, error in self._attempts)
         raise ConnectError(
@@ -229,7 +235,7 @@ class DialJob:
         """Return until when one of `left` addresses may be tried."""
         if self._at is None:
             return None
-        now = time.monotonic()
+        now = self._engine.now()
         return min(self._at, now + max((self._at - now) / left, _LEAST_SHARE))
 
     async def _connect(self, address: Address, at: float | None) -> Stream:
@@ -289,7 +295,7 @@ class DialJob:
         error: BaseException | None = None
         at = self._at
         if self._tls.seconds is not None:
-            own = time.monotonic() + self._tls.seconds
+            own = self._engine.now() + self._tls.seconds
             at = own if at is None else min(at, own)
         try:
             await stream.start_tls(self._engine.context_of(self.key), name, at)
@@ -319,7 +325,7 @@ class DialJob:
     def _expired(self) -> TransportError:
         options = self._engine.options
         where, phase = self.key.origin, self.phase
-        late = self._at is not None and time.monotonic() >= self._at - 1e-4
+        late = self._at is not None and self._engine.now() >= self._at - 1e-4
         if phase == "tls" and not late:
             seconds, setting = self._tls.seconds or 0.0, self._tls.name
             return TLSHandshakeTimeout(

@@ -64,10 +64,19 @@ _IDEMPOTENCY_KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
 
 
 class Engine:
-    """One transport's control flow. `find_runtime` says on which colour the caller runs."""
+    """One transport's control flow. `find_runtime` says on which colour the caller runs, `now` the time:
+    the clock of `Runtime.now`, which every runtime of one engine shares.
+    """
 
-    def __init__(self, options: TransportOptions, find_runtime: Callable[[], Runtime], leak_level: str) -> None:
+    def __init__(
+        self,
+        options: TransportOptions,
+        find_runtime: Callable[[], Runtime],
+        leak_level: str,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.options = options
+        self.now = now
         self._find_runtime = find_runtime
         self.capture_sites = leak_level != "off"
         self._ignored = tuple(options.ignore_modules)
@@ -80,7 +89,7 @@ class Engine:
             options.idle_conn_timeout,
             options.disable_keep_alives,
         )
-        self.ledger = Ledger(options, limits, self._start_dial)
+        self.ledger = Ledger(options, limits, self._start_dial, now)
         enrol(self.ledger)
         self.resolver = default_resolver() if options.resolver is None else Resolver(options.resolver)
         self.is_closed = self.is_draining = False
@@ -104,7 +113,7 @@ class Engine:
             self.ledger.safe_point()
         runtime = self._find_runtime()
         key = self.key_for(request, runtime)
-        clocks = Clocks(self.settings_of(request.timeout), time.monotonic())
+        clocks = Clocks(self.settings_of(request.timeout), self.now())
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None

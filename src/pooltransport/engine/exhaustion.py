@@ -25,10 +25,11 @@ def explain_exhaustion(error: PoolTimeout, engine: Engine, key: ConnectKey, wait
     limit = per_host if scope == "per_host" else options.max_conns
     gauges = host if scope == "per_host" and host is not None else stats
     used = gauges.active + gauges.draining + gauges.upgraded
+    dialing = f"{gauges.dialing} dialing, " if gauges.dialing else ""
     holders = _holders(engine, key if scope == "per_host" else None, now)
     line = (
         f"no connection to {key.origin} within {waited:.2f} s: "
-        f"{used} of {limit} in use, {gauges.dialing} dialing, {gauges.waiting} waiting"
+        f"{used} of {limit} in use, {dialing}{gauges.waiting} waiting"
     )
     code = f" [{error.code}]"
     if holders:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,10 +49,17 @@ _HOUSEKEEPING_SECONDS = 1.0
 class Ledger:
     """Who holds what, and everything that is given back. `start_dial` carries out a `Dial`."""
 
-    def __init__(self, options: TransportOptions, limits: Limits, start_dial: Callable[[DialTicket[Any], bool], None]):
+    def __init__(
+        self,
+        options: TransportOptions,
+        limits: Limits,
+        start_dial: Callable[[DialTicket[Any], bool], None],
+        now: Callable[[], float],
+    ) -> None:
         self.options = options
         self._limits = limits
         self._start_dial = start_dial
+        self.now = now
         self.transport_hooks = (
             None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         )
@@ -143,13 +149,13 @@ class Ledger:
         self._reports.append(partial(self._tell_closed, conn, reason))
 
     def _closed(self, conn: Connection) -> None:
-        self.apply(self.pool.closed, conn, time.monotonic())
+        self.apply(self.pool.closed, conn, self.now())
 
     def _tell_closed(self, conn: Connection, reason: CloseReason) -> None:
         hooks = conn.hooks if conn.hooks is not None else self.transport_hooks
         if hooks is not None:
             by = "remote" if reason in _REMOTE else "local"
-            hooks.tell("conn_closed", ConnClosedInfo(conn.info(time.monotonic()), reason, by))
+            hooks.tell("conn_closed", ConnClosedInfo(conn.info(self.now()), reason, by))
 
     # -- leases ---------------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class Ledger:
         if not lease.end() or lease.epoch != self.epoch:
             return
         conn = lease.conn
-        now = time.monotonic()
+        now = self.now()
         conn.requests_served += 1
         conn.reused = True
         conn.idle_since = now
@@ -215,7 +221,7 @@ class Ledger:
 
     def _close_all(self) -> list[Any]:
         """Close the pool and every connection. The mutex must be held."""
-        actions = list(self.pool.close(time.monotonic()))
+        actions = list(self.pool.close(self.now()))
         for conn, _, state in self.pool.conns():
             if state is not ConnState.CLOSING:
                 actions += self.pool.remove(conn, CloseReason.POOL_CLOSED)
@@ -245,7 +251,7 @@ class Ledger:
                 self._reports.append(partial(self._report, lease))
 
     def _report(self, lease: Lease) -> None:
-        now = time.monotonic()
+        now = self.now()
         count, loud = self._log.count(str(lease.site), now)
         stats = self.snapshot()
         limit = self._limits.max_conns_per_host or self._limits.max_conns
@@ -297,7 +303,7 @@ class Ledger:
         in seconds; None when there is nothing left to watch.
         """
         self.safe_point()
-        now = time.monotonic()
+        now = self.now()
         self.apply(self.pool.expire, now)
         with self._mutex:
             idle = [conn for conn in self.pool.idle_conns() if conn.runtime.polls_idle]
@@ -309,7 +315,7 @@ class Ledger:
             if expiry is None and not self.leases and not self._reports and next(self.pool.conns(), None) is None:
                 self._watcher = None
                 return None
-        delay = _HOUSEKEEPING_SECONDS if expiry is None else expiry - time.monotonic()
+        delay = _HOUSEKEEPING_SECONDS if expiry is None else expiry - self.now()
         return min(max(delay, 0.001), _HOUSEKEEPING_SECONDS)
 
     def open_conns(self) -> list[Connection]:

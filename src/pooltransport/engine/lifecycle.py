@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from pooltransport.core.pool import Waiter
@@ -30,7 +29,7 @@ class Closing:
     async def close(self, grace: float, runtime: Runtime) -> None:
         """Let nothing new in; give open responses `grace` seconds, then abort them."""
         engine, ledger = self._engine, self._engine.ledger
-        now = time.monotonic()
+        now = engine.now()
         if self._at is None or now + grace < self._at:
             self._at = now + grace
             for latch in self._latches:
@@ -38,7 +37,7 @@ class Closing:
         engine.is_closed = True
         ledger.apply(ledger.pool.close, now)
         try:
-            while ledger.leases and time.monotonic() < self._at:
+            while ledger.leases and engine.now() < self._at:
                 latch = runtime.new_latch()
                 self._latches.append(latch)
                 ledger.when_quiet(latch.set)
@@ -53,7 +52,7 @@ class Closing:
         """Close every connection now. Its reader gets `TransportClosed`."""
         engine, ledger = self._engine, self._engine.ledger
         engine.is_closed = True
-        ledger.apply(ledger.pool.close, time.monotonic())
+        ledger.apply(ledger.pool.close, engine.now())
         for conn in ledger.open_conns():
             ledger.apply(ledger.pool.remove, conn, CloseReason.POOL_CLOSED)
 
@@ -62,13 +61,13 @@ async def drain(engine: Engine, timeout: float | None, runtime: Runtime) -> bool
     """Let nothing new in and wait until no response is open; report whether that came in time."""
     engine.is_draining = True
     ledger = engine.ledger
-    until = None if timeout is None else time.monotonic() + timeout
+    until = None if timeout is None else engine.now() + timeout
     while ledger.leases or ledger.snapshot().waiting:
         latch = runtime.new_latch()
         ledger.when_quiet(latch.set)
         if not await latch.wait(until):
             return False
-    ledger.apply(ledger.pool.close_idle, time.monotonic())
+    ledger.apply(ledger.pool.close_idle, engine.now())
     return True
 
 
@@ -81,7 +80,7 @@ async def warm(engine: Engine, request: Request, n: int, runtime: Runtime, clock
         for _ in range(n):
             waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), (None, None, clocks.settings.tls))
             waiters.append(waiter)
-            ledger.apply(ledger.pool.get, waiter, time.monotonic())
+            ledger.apply(ledger.pool.get, waiter, engine.now())
         for waiter in waiters:
             await wait_for(engine, waiter, clocks)
             if waiter.error is not None:
@@ -90,6 +89,6 @@ async def warm(engine: Engine, request: Request, n: int, runtime: Runtime, clock
         for waiter in waiters:
             if waiter.conn is not None:
                 waiter.conn.reused = True
-                waiter.conn.idle_since = time.monotonic()
+                waiter.conn.idle_since = engine.now()
                 waiter.conn.stream.on_idle_event = waiter.conn.on_idle_event
-            ledger.apply(ledger.pool.cancel, waiter, time.monotonic())
+            ledger.apply(ledger.pool.cancel, waiter, engine.now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from pooltransport.errors import (
@@ -47,7 +46,7 @@ async def receive_head(
             continue
         at, setting = headers_at, settings.response_header
         if settings.read.seconds is not None:
-            read_at = time.monotonic() + settings.read.seconds
+            read_at = lease.conn.runtime.now() + settings.read.seconds
             if at is None or read_at < at:
                 at, setting = read_at, settings.read
         if continue_until is not None and (at is None or continue_until < at):
@@ -55,7 +54,7 @@ async def receive_head(
         try:
             data = await stream.receive(at)
         except Expired:
-            now = time.monotonic()
+            now = lease.conn.runtime.now()
             if continue_until is not None and now >= continue_until and (clocks.deadline is None or now < clocks.deadline):
                 raise
             raise clocks.expired("headers", setting, now, where=lease.origin, done=True) from None
@@ -66,7 +65,7 @@ async def receive_head(
         if not exchange.started:
             sent.response_started = True
             if hooks is not None:
-                hooks.tell("got_first_response_byte", FirstByteInfo(time.monotonic() - (sent.at or clocks.started)))
+                hooks.tell("got_first_response_byte", FirstByteInfo(lease.conn.runtime.now() - (sent.at or clocks.started)))
         exchange.feed(data)
 
 
@@ -99,7 +98,7 @@ def _no_answer(lease: Lease, exchange: Exchange, sent: Sent, error: OSError | No
 
 async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent) -> Head | None:
     """Return the final header that was on its way when writing failed, or None."""
-    until = time.monotonic() + _AFTER_WRITE_ERROR
+    until = lease.conn.runtime.now() + _AFTER_WRITE_ERROR
     try:
         while True:
             head = exchange.next_head() if exchange.started else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from pooltransport.core.http1 import request as wire
@@ -69,7 +68,7 @@ async def send(
     elif (early := await _send_body(data, request, lease, exchange, clocks, sent)) is not None:
         return early
     exchange.request_sent = True
-    sent.at = time.monotonic()
+    sent.at = lease.conn.runtime.now()
     if hooks is not None:
         hooks.tell("wrote_request", None)
     return None
@@ -171,7 +170,7 @@ async def _write(data: bytes, lease: Lease, clocks: Clocks, sent: Sent) -> None:
     try:
         await conn.stream.send(data, setting.seconds, clocks.deadline)
     except Expired:
-        now = time.monotonic()
+        now = conn.runtime.now()
         sent.bytes_written += 1  # some of it may have gone
         raise clocks.expired("write", setting, now, where=conn.key.origin, done=True) from None
     except OSError as error:
@@ -188,7 +187,7 @@ async def _await_continue(
     """Wait for 100 (Continue). Silence means that the body is sent anyway; a final answer that it is not."""
     if lease.hooks is not None:
         lease.hooks.tell("wait_100_continue", Wait100ContinueInfo(timeout))
-    sent.at = time.monotonic()
+    sent.at = lease.conn.runtime.now()
     try:
         head = await receive_head(lease, exchange, clocks, sent, continue_until=sent.at + timeout)
     except Expired:
