@@ -74,7 +74,6 @@ class OptionsDict(TypedDict, total=False):
     trace: ClientTrace | None
     leak_detection: Literal["off", "site", "full"]
     ignore_modules: Iterable[str]
-    show_paths: bool
     name: str | None
 
 
@@ -248,7 +247,6 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "trace": (None, _trace),
     "leak_detection": ("site", _Choice("off", "site", "full")),
     "ignore_modules": ((), _modules),
-    "show_paths": (False, _flag),
     "name": (None, _text_or_none),
 }
 
@@ -299,7 +297,6 @@ class TransportOptions:
     trace: ClientTrace | None
     leak_detection: str
     ignore_modules: Iterable[str]
-    show_paths: bool
     name: str | None
     explicit: frozenset[str]
 

@@ -134,9 +134,6 @@ class _ResponseBase:
             f"{kind} error {status}{reason} for {self.request.method} {self.url.redacted}", response=self
         )
 
-    def _most(self) -> int | None:
-        return self._body.max_body_bytes
-
     def __repr__(self) -> str:
         state = self._body.state.value
         return f"<{type(self).__name__} [{self._head.status}] {self.request.method} {self.url.redacted} {state}>"
@@ -158,7 +155,7 @@ class Response(_ResponseBase):
         """
         if self._content is None:
             self._take_all()
-            parts = Parts(self._most(), self.url.origin)
+            parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
                 while parts.add(run_sync(self._body.read_some())):
                     pass
@@ -285,7 +282,7 @@ class AsyncResponse(_ResponseBase):
         """As `Response.read`."""
         if self._content is None:
             self._take_all()
-            parts = Parts(self._most(), self.url.origin)
+            parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
                 while parts.add(await self._body.read_some()):
                     pass

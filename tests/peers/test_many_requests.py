@@ -35,15 +35,18 @@ def fetch_many(nginx, colour: str, scheme: str, total: int, context) -> None:
         assert sum(stats.acquired.values()) == total
         assert (stats.leaks, stats.timeouts, stats.dial_errors, stats.retries) == (0, {}, 0, 0)
         assert nginx.active_connections() == stats.idle
+        assert stats.closed == {}
+        return stats.dials
 
     nginx.wait_for_active(0)
     accepted = nginx.accepted()
     with nginx.sampling(0.01) as peak:
-        run_colour(colour, body, max_conns_per_host=LIMIT, ssl_context=context)
+        dials = run_colour(colour, body, max_conns_per_host=LIMIT, ssl_context=context)
     nginx.wait_for_active(0)
     assert sorted(done) == list(range(total))
     assert 0 < peak.value <= LIMIT
-    assert nginx.accepted() - accepted <= LIMIT
+    # A dial that nobody needs any more is aborted (contract 1.4), and nginx may have accepted it by then.
+    assert nginx.accepted() - accepted <= dials
     log = nginx.wait_for_log(total, mark)
     assert len(log) == total
     assert {(line.scheme, line.status) for line in log} == {(scheme, 200)}

@@ -16,9 +16,17 @@ ESTABLISHED, CLOSE_WAIT = "01", "08"
 
 def sockets_to(port: int, state: str | None = None) -> int:
     """Count the client's ends of TCP connections to `port` on loopback, in one state or in any that holds a socket."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
     held = {ESTABLISHED, CLOSE_WAIT} if state is None else {state}
-    return sum(int(row[2].rpartition(":")[2], 16) == port and row[3] in held for row in rows)
+    return sum(int(row[2].rpartition(":")[2], 16) == port and row[3] in held for row in _tcp())
+
+
+def sockets_from(port: int) -> int:
+    """Count the server's ends of connections to `port` that it has not closed."""
+    return sum(int(row[1].rpartition(":")[2], 16) == port and row[3] in {ESTABLISHED, CLOSE_WAIT} for row in _tcp())
+
+
+def _tcp() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
 
 
 def threads() -> int:

@@ -96,7 +96,8 @@ class Nginx:
         # One connection, kept: it is always counted by nginx, and always taken off here.
         self._admin = http.client.HTTPConnection("127.0.0.1", self._admin_port, timeout=10)
         try:
-            self._status()
+            while self._status()[1] < 2:  # our first knock must be counted before anybody takes a difference
+                time.sleep(0.001)
         except BaseException:
             self.stop()
             raise

@@ -135,9 +135,9 @@ class Audited(Policy[C]):
         """
         self._rebuilds += 1
         self._now = self._now if now is None else now
+        waiters = self._pending_waiters()
         self._do_as_said()
         entries = sorted(self._entries.values(), key=lambda entry: entry.idle_since)
-        waiters = self._pending_waiters()
         homeless = self._reset(entries, waiters)
         for entry in homeless:
             self._place(entry, self._now)
@@ -178,8 +178,25 @@ class Audited(Policy[C]):
             found.update(record.queue)
             found.update((ticket.waiter, None) for ticket in record.held if ticket.waiter is not None)
         found.update((ticket.waiter, None) for ticket in self._dials if ticket.waiter is not None)
+        for waiter in found:
+            self._finish_answer(waiter)
         pending = (waiter for waiter in found if waiter.pending and waiter.state is not WaiterState.NEW)
         return sorted(pending, key=lambda waiter: waiter.seq)
+
+    def _finish_answer(self, waiter: Waiter[C]) -> None:
+        if not waiter.pending:
+            return
+        if waiter.conn is not None:
+            entry = self._entries[waiter.conn]
+            if not entry.used or entry.capacity > 1:
+                entry.used += 1
+            if entry.state is ConnState.IDLE:
+                entry.state = ConnState.ACTIVE
+            waiter.state = WaiterState.DELIVERED
+            self._part(waiter)
+        elif waiter.error is not None:
+            waiter.state = WaiterState.FAILED
+            self._part(waiter)
 
     def _reset(self, entries: list[Entry[C]], waiters: list[Waiter[C]]) -> list[Entry[C]]:
         """Fill the tables anew; return the connections that nobody uses and that are not idle."""
@@ -228,6 +245,7 @@ class Audited(Policy[C]):
         homeless: list[Entry[C]] = []
         for entry in entries:
             if entry.state is ConnState.CLOSING:
+                entry.lane.stack.pop(entry, None)
                 entry.record.closing += 1
                 continue
             lane = entry.lane = self._lane(entry.key)

@@ -205,13 +205,14 @@ class Books(Generic[C]):
         assert waiter.pending, "a waiter is answered once"
         self.touched += 1
         lane, record = entry.lane, entry.record
-        self._lease(entry)
-        lane.waiters.pop(waiter, None)
-        if waiter.state is WaiterState.QUEUED:
-            self._unqueue(waiter, record)
-        waiter.conn = entry.conn
         waiter.source = source
+        waiter.conn = entry.conn
+        self._lease(entry)
+        queued = waiter.state is WaiterState.QUEUED
         waiter.state = WaiterState.DELIVERED
+        lane.waiters.pop(waiter, None)
+        if queued:
+            self._unqueue(waiter, record)
         record.acquired[source] = record.acquired.get(source, 0) + 1
         return self._part(waiter)
 

@@ -1,0 +1,52 @@
+"""Every Python block of the README and of docs/ runs as it stands, and the option page lists what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pooltransport import TransportOptions
+from tests.support.responders import ok
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(match.group(1), id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, match in enumerate(BLOCK.finditer(page.read_text()))
+]
+
+
+def test_there_are_blocks():
+    assert len(BLOCKS) >= 5
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_runs(block, server_factory):
+    server = server_factory(ok(b'{"answer": 42}', ("Content-Type", "application/json")))
+    code = block.replace("https://api.example.com", server.url)
+    assert code != block, "a block that reaches nothing shows nothing"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # asyncio's debug mode speaks of turns that took long: the first request's imports, on a busy machine.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing ")]
+    assert said == []
+    assert server.requests >= 1
+
+
+def test_options_page_lists_every_option_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", (ROOT / "docs" / "options.md").read_text(), re.MULTILINE))
+    assert rows == {name: repr(value) for name, value in TransportOptions().as_dict().items()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
