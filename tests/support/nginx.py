@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 INSTALL = "nginx is needed for this: apt-get install nginx"
-SIZES = {"100": 100, "10k": 10_000, "200k": 200_000, "1M": 1_000_000}
+SIZES = {"100": 100, "10k": 10_000, "100k": 100_000, "200k": 200_000, "1M": 1_000_000}
 STARTUP = 10.0
 
 CONFIG = """

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.client import Client
@@ -45,6 +46,14 @@ def _say(text: object) -> None:
     print(f"   {text}")
 
 
+def _hello(transport: Transport, server: DemoServer) -> None:
+    transport.round_trip(Request("GET", f"{server.url}/hello")).read()
+
+
+def _count(counts: Counter[str], name: Callable[[Any], str]) -> Callable[[Any], None]:
+    return lambda info: counts.update([name(info)])
+
+
 def _not_closed(server: DemoServer) -> None:
     reports: list[LeakReport] = []
     with Transport(max_conns_per_host=2, trace=ClientTrace(leaked=reports.append)) as transport:
@@ -69,13 +78,13 @@ def _not_closed(server: DemoServer) -> None:
 def _idle_limit(server: DemoServer) -> None:
     for limit in (2, None):
         refusals: Counter[str] = Counter()
-        trace = ClientTrace(put_idle_conn=lambda error, seen=refusals: seen.update([str(error)]))
+        trace = ClientTrace(put_idle_conn=_count(refusals, str))
         options: dict[str, Any] = {} if limit is None else {"max_idle_conns_per_host": limit}
         before = server.accepted
         with Transport(trace=trace, **options) as transport:
             for _ in range(3):
                 server.together(10)
-                _at_once(10, lambda t=transport: t.round_trip(Request("GET", f"{server.url}/hello")).read())
+                _at_once(10, partial(_hello, transport, server))
             server.together(0)
             closed = dict(transport.stats().closed)
         name = "max_idle_conns_per_host=2 (Go's default)" if limit else "the default here"
@@ -94,7 +103,7 @@ def _client_per_request(server: DemoServer) -> None:
     before = server.accepted
     for _ in range(20):
         with Transport() as transport:
-            transport.round_trip(Request("GET", f"{server.url}/hello")).read()
+            _hello(transport, server)
     _say(f"20 transports of their own: {server.accepted - before} connections; pass one to your clients instead")
 
 
@@ -131,11 +140,11 @@ def _slow(server: DemoServer) -> None:
 def _time_wait(server: DemoServer) -> None:
     for options in ({"disable_keep_alives": True}, {}):
         closed: Counter[str] = Counter()
-        trace = ClientTrace(conn_closed=lambda info, seen=closed: seen.update([f"{info.reason.value} by {info.closed_by}"]))
+        trace = ClientTrace(conn_closed=_count(closed, lambda info: f"{info.reason.value} by {info.closed_by}"))
         before = server.accepted
         with Transport(trace=trace, **options) as transport:  # type: ignore[arg-type]
             for _ in range(50):
-                transport.round_trip(Request("GET", f"{server.url}/hello")).read()
+                _hello(transport, server)
             acquired = transport.stats().acquired
         name = "without keep-alive" if options else "pooled"
         reuse = 1 - acquired["dialed"] / sum(acquired.values())

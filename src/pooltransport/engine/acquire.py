@@ -13,6 +13,7 @@ from pooltransport.errors import PoolQueueFull, PoolTimeout, TransportClosed
 from pooltransport.stats import AcquireSource
 from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
 
+from .clocks import Setting
 from .exhaustion import explain_exhaustion
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pooltransport.runtime.protocols import Runtime
     from pooltransport.trace import GotConnInfo, Hooks
 
-    from .clocks import Clocks, Setting
+    from .clocks import Clocks
     from .connection import Connection
     from .engine import Engine
 
@@ -122,7 +123,8 @@ def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[
     if engine.options.dial_timeout is not None:
         # The dial's own clock; this one is for a dial= callable that does not come back.
         last = dial.started + engine.options.dial_timeout + _GRACE
-        at = last if at is None else min(at, last)
+        if at is None or last < at:
+            return last, Setting(engine.options.dial_timeout, "dial_timeout")
     return at, settings.connect
 
 
@@ -136,6 +138,4 @@ def _late(
     engine.ledger.note(engine.ledger.pool.note_timeout, key.host, phase)
     if isinstance(error, PoolTimeout):
         explain_exhaustion(error, engine, key, now - waiter.since, now)
-    elif setting.seconds is None and error.setting != "timeout":
-        error.setting, error.seconds = "dial_timeout", engine.options.dial_timeout or 0.0
     return error

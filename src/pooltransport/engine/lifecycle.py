@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+_LOOK_AGAIN = 0.05
+
+
 class Closing:
     """The end of one transport: asked for once or often, by any thread, with more or less patience."""
 
@@ -63,10 +66,14 @@ async def drain(engine: Engine, timeout: float | None, runtime: Runtime) -> bool
     ledger = engine.ledger
     until = None if timeout is None else engine.now() + timeout
     while ledger.leases or ledger.snapshot().waiting:
-        latch = runtime.new_latch()
-        ledger.when_quiet(latch.set)
-        if not await latch.wait(until):
+        if until is not None and engine.now() >= until:
             return False
+        latch = runtime.new_latch()
+        if ledger.leases:
+            ledger.when_quiet(latch.set)
+        # A waiter becomes a lease, and that ends: between the two a look now and then will do.
+        soon = engine.now() + _LOOK_AGAIN
+        await latch.wait(soon if until is None else min(soon, until))
     ledger.apply(ledger.pool.close_idle, engine.now())
     return True
 

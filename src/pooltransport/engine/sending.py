@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pooltransport.core.http1 import request as wire
 from pooltransport.errors import LocalProtocolError, WriteError
-from pooltransport.runtime.protocols import Expired
+from pooltransport.runtime.protocols import Expired, NothingWritten
 from pooltransport.trace import Wait100ContinueInfo, WroteHeaderFieldInfo, WroteHeadersInfo
 
 from .receiving import answer_after_write_error, receive_head
@@ -175,6 +175,8 @@ async def _write(data: bytes, lease: Lease, clocks: Clocks, sent: Sent) -> None:
         raise clocks.expired("write", setting, now, where=conn.key.origin, done=True) from None
     except OSError as error:
         sent.connection_lost = True
+        if not isinstance(error, NothingWritten):
+            sent.bytes_written += 1  # how many is not known, but some may have gone
         done = sent.bytes_written > 0
         text = f"{conn.key.origin}: sending failed after {sent.bytes_written} bytes: {error.strerror or error}"
         raise WriteError(text, may_have_been_processed=done) from error

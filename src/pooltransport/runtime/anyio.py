@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,11 @@ import anyio.lowlevel
 import anyio.to_thread
 import trio
 
-from .protocols import Address, Expired, SocketOptions, Stream
-from .sockets import READ_SIZE, Probe, make_socket, names, unsolicited
+from .protocols import Address, Expired, NothingWritten, SocketOptions, Stream
+from .sockets import ONE_RECORD, READ_SIZE, Probe, make_socket, names, unsolicited
 from .tls import TLSPump
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
     from contextvars import Context
 
@@ -122,12 +122,18 @@ class TrioStream:
             while not pump.handshake(server_hostname):
                 await self._send_raw(pump.take(), None, at)
                 pump.feed(await self._receive_raw(at))
-        finally:
-            last = pump.take()  # the finished message, or the alert that says why not
-            if last:
-                await self._send_raw(last, None, at)
+        except ssl.SSLError:
+            self._say(pump.take())  # the alert that says why not
+            raise
+        await self._send_raw(pump.take(), None, at)
         self._pump = pump
         self.tls = pump.info
+
+    def _say(self, alert: bytes) -> None:
+        try:
+            self._socket().send(alert)
+        except OSError:
+            return  # the peer has gone: it needs no reason
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
         if self._pump is not None:
@@ -142,10 +148,17 @@ class TrioStream:
             try:
                 view = view[self._socket().send(view) :]
             except BlockingIOError:
-                until = at
-                if stall is not None:
-                    until = _monotonic() + stall if at is None else min(_monotonic() + stall, at)
-                await self._ready(anyio.wait_writable, until)
+                pass
+            except OSError as error:
+                if len(view) == len(data) <= ONE_RECORD:
+                    raise NothingWritten(error.errno, error.strerror or str(error)) from error
+                raise
+            else:
+                continue
+            until = at
+            if stall is not None:
+                until = _monotonic() + stall if at is None else min(_monotonic() + stall, at)
+            await self._ready(anyio.wait_writable, until)
 
     async def receive(self, at: float | None) -> bytes:
         pump = self._pump

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport.stats import CloseReason
 
-from .protocols import Address, Expired
+from .protocols import Address, Expired, NothingWritten
 from .sockets import Probe, names, tls_info, unsolicited
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class AsyncioStream(asyncio.Protocol):
         "_ended",
         "_error",
         "_flushed",
+        "_handed_over",
         "_loop",
         "_probe",
         "_read_at",
@@ -67,6 +68,7 @@ class AsyncioStream(asyncio.Protocol):
         self._timer_at = 0.0
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
+        self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
@@ -80,6 +82,7 @@ class AsyncioStream(asyncio.Protocol):
         self.remote_addr = self.remote_addr or address.text
 
     async def open(self) -> None:
+        self._handed_over = True
         await self._loop.create_connection(lambda: self, sock=self._sock)
         if self._transport is not None and not type(self._transport).__module__.startswith("uvloop"):
             # So that `send` returns after the flush. uvloop writes at the end of its turn, and would
@@ -87,6 +90,7 @@ class AsyncioStream(asyncio.Protocol):
             self._transport.set_write_buffer_limits(0)
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
+        self._handed_over = True
         # The loop's own clock starts later and would say less; ours fires first.
         bound = None if at is None else max(at - _monotonic(), 0.0) + 5.0
         opening = self._loop.create_connection(
@@ -161,7 +165,8 @@ class AsyncioStream(asyncio.Protocol):
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
         transport = self._transport
         if transport is None or self._ended or transport.is_closing():
-            raise self._broken()
+            error = self._broken()
+            raise NothingWritten(error.errno, error.strerror or str(error)) from error
         transport.write(data)
         while self._writing_paused:
             await self._flush(transport, stall, at)
@@ -279,8 +284,8 @@ class AsyncioStream(asyncio.Protocol):
             # Its socket is closed in the next turn, before any task that is started from now on runs.
             self._transport.abort()
             self._end(None)
-        elif not self._ended:
-            self._sock.close()
+        elif not self._handed_over:
+            self._sock.close()  # otherwise the loop closes it with the call that it ends
         on_closed()
 
     def drop(self) -> None:

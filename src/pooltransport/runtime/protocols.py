@@ -28,6 +28,10 @@ class Expired(Exception):  # noqa: N818 - a fact for the engine, never seen by u
     """The moment given to a waiting call has come."""
 
 
+class NothingWritten(OSError):
+    """Sending failed before the kernel took a single byte of this call's data."""
+
+
 class SocketOptions(NamedTuple):
     """What is set on a socket before it connects."""
 
@@ -77,7 +81,9 @@ class Stream(Protocol):
         """Do a TLS handshake; ready for I/O afterwards."""
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        """Give `data` to the kernel; `stall` bounds the time without any progress, in seconds."""
+        """Give `data` to the kernel; `stall` bounds the time without any progress, in seconds.
+        Raises `NothingWritten` where that is certain, another `OSError` where it is not.
+        """
 
     async def receive(self, at: float | None) -> bytes:
         """Return some bytes; ``b""`` at the end of the stream."""

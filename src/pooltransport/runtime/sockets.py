@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
 # Large enough for a TLS record and for most answers in one call; small enough to be allocated cheaply.
 READ_SIZE = 65_536
+# So much goes out in one system call or not at all, also as one TLS record (RFC 8446 section 5.1).
+ONE_RECORD = 16_384
 
 
 def make_socket(address: Address, options: SocketOptions) -> socket.socket:

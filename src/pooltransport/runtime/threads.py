@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from pooltransport.stats import CloseReason
 
 from . import workers
-from .protocols import Address, Expired, SocketOptions
-from .sockets import READ_SIZE, Probe, make_socket, names, tls_info, unsolicited
+from .protocols import Address, Expired, NothingWritten, SocketOptions
+from .sockets import ONE_RECORD, READ_SIZE, Probe, make_socket, names, tls_info, unsolicited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -130,7 +130,11 @@ class ThreadStream:
             self._leave()
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        self._enter()
+        try:
+            self._enter()
+        except OSError as error:
+            raise NothingWritten(error.errno, error.strerror) from error
+        whole = len(data)
         try:
             while True:
                 until = at if stall is None else _sooner(_monotonic() + stall, at)
@@ -143,6 +147,10 @@ class ThreadStream:
                     if until is not None and _monotonic() < until:
                         continue
                     raise Expired from None
+                except OSError as error:
+                    if len(data) == whole <= ONE_RECORD:
+                        raise NothingWritten(error.errno, error.strerror or str(error)) from error
+                    raise
                 if sent == len(data):
                     return
                 data = memoryview(data)[sent:]  # type: ignore[assignment]
