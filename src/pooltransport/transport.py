@@ -55,7 +55,7 @@ class _TransportBase:
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or level
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)}")
-        self._engine = Engine(options, self._find_runtime, level, self._now)
+        self._engine = Engine(options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now)
         self._closing = Closing(self._engine)
         self._site = find_site(tuple(options.ignore_modules))
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
@@ -102,6 +102,12 @@ class _TransportBase:
         stats = self._engine.ledger.snapshot()
         state = "closed" if self._engine.is_closed else f"{stats.active} active, {stats.idle} idle"
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
+
+
+def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:
+    found = method()
+    assert found is not None, "asked only during a call on the façade"
+    return found()
 
 
 class Transport(_TransportBase):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -246,12 +247,12 @@ class SharedPoolMachine(PoolMachine):
 
 
 _settings = settings(
-    max_examples=250 if FULL else 30,
+    max_examples=200 if FULL else 30,
     stateful_step_count=60 if FULL else 40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 PoolMachine.TestCase.settings = _settings
 SharedPoolMachine.TestCase.settings = _settings
-TestPool = PoolMachine.TestCase
-TestSharedPool = SharedPoolMachine.TestCase
+TestPool = pytest.mark.timeout(600)(PoolMachine.TestCase)
+TestSharedPool = pytest.mark.timeout(600)(SharedPoolMachine.TestCase)

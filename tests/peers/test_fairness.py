@@ -21,8 +21,7 @@ def test_a_stuck_host_with_its_own_limit_does_not_hold_up_another(nginx, colour,
 
     async def body(c):
         held = [await c.start(lambda: c.fetch(stuck.url)) for _ in range(20)]
-        stuck.wait_for_requests(2)
-        await c.wait_until(lambda: c.transport.stats().waiting == 18)
+        await c.wait_until(lambda: stuck.requests == 2 and c.transport.stats().waiting == 18)
 
         async def work():
             for number in range(25):
@@ -61,7 +60,7 @@ def test_a_slow_host_without_its_own_limit_does_not_hold_up_another(nginx, colou
                 assert await c.fetch(slow_host.url) == b"ok"
 
         busy = [await c.start(keep_busy) for _ in range(20)]
-        slow_host.wait_for_requests(limit)
+        await c.wait_until(lambda: slow_host.requests >= limit)
         passed = []
         for number in range(20):
             before = len(answered)
@@ -94,11 +93,11 @@ def test_a_greedy_loop_overtakes_a_waiter_at_most_once(nginx, colour, scaled):
 
         async def grab():
             while not ended:
-                await c.fetch(f"{nginx.url}/echo?greedy", client_trace=greedy)
+                await c.fetch(f"{nginx.url}/echo?greedy", trace=greedy)
 
         handle = await c.start(grab)
         for _ in range(turns):
-            assert await c.fetch(f"{nginx.url}/echo?patient", client_trace=patient) == b"patient"
+            assert await c.fetch(f"{nginx.url}/echo?patient", trace=patient) == b"patient"
         ended = True
         await c.wait(handle)
 

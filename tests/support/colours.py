@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -177,11 +178,14 @@ class Colour:
         return handle.outcome()
 
     async def gather(self, *thunks: Thunk) -> list[Any]:
-        """Run all at once; return their results in order, or raise the first error once all have ended."""
+        """Run all at once; return their results in order, or raise the first error once all have ended.
+
+        Only the time limit of the test bounds it.
+        """
         handles = [await self.start(thunk) for thunk in thunks]
         for handle in handles:
             handle.asked = True
-        await self.wait_until(lambda: all(handle.done for handle in handles), patience=55.0)
+        await self.wait_until(lambda: all(handle.done for handle in handles), patience=math.inf)
         return [handle.outcome() for handle in handles]
 
     async def wait_until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -110,17 +110,18 @@ def broken_promises(stats: Any) -> list[str]:
     held = stats.open + stats.dialing + stats.closing
     if total is not None and held > total:
         found.append(f"{held} sockets of {total}")
+    eligible = 0  # waiters whose host may have another connection
     for origin, host in stats.hosts.items():
         held_here = host.open + host.dialing + host.closing
         if per_host is not None and held_here > per_host:
             found.append(f"{origin}: {held_here} sockets of {per_host}")
-        if not host.waiting:
-            continue
-        room_here = per_host is None or held_here < per_host
-        if room_here and (total is None or held < total):
+        room_here = host.waiting if per_host is None else min(host.waiting, per_host - held_here)
+        if room_here > 0 and (total is None or held < total):
             found.append(f"{origin}: {host.waiting} wait and a slot is free ({held_here} here, {held} in all)")
-        if room_here and stats.idle > host.idle:
-            found.append(f"{origin}: {host.waiting} wait, {stats.idle} idle connections of others are kept")
+        eligible += max(room_here, 0)
+    # Slots that are becoming free are promised already, and nobody is evicted twice for one waiter.
+    if stats.idle and eligible > stats.closing + stats.dialing:
+        found.append(f"{eligible} wait, {stats.idle} idle connections are kept, {stats.closing} close")
     return found
 
 

@@ -137,6 +137,7 @@ class Nginx:
             f"ssl_certificate {pem};",
             f"ssl_certificate_key {pem};",
             "ssl_session_cache shared:tests:1m;",
+            "ssl_protocols TLSv1.2 TLSv1.3;",  # before 1.23.4 the latter is off by default
         ]
         return CONFIG.format(
             # As root it would drop its rights to a user who may not enter a private temporary directory.

@@ -319,10 +319,9 @@ class ScriptedServer:
 
     def _handshake(self, conn: ServerConn, context: ssl.SSLContext) -> bool:
         try:
-            wrapped = context.wrap_socket(conn.sock, server_side=True, do_handshake_on_connect=False)
-            with self._changed:
-                conn.sock = wrapped  # the plain socket object is detached from now on
-            wrapped.do_handshake()
+            with self._changed:  # wrapping detaches the plain socket, which `_count_open` may look at
+                conn.sock = context.wrap_socket(conn.sock, server_side=True, do_handshake_on_connect=False)
+            conn.sock.do_handshake()
         except OSError as exc:  # SSLError is one
             self.handshake_errors.append(exc)
             return False

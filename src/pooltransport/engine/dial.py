@@ -6,6 +6,7 @@ One `dial_timeout` bounds all of it. A job reports its end to the pool exactly o
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -348,7 +349,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, Expired):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror} (errno {error.errno})"
+        text = error.strerror
+        if text.startswith("Connect call failed") and error.errno:
+            text = os.strerror(error.errno)  # asyncio hides the system's own text
+        return f"{text} (errno {error.errno})"
     return str(error) or type(error).__name__
 
 

@@ -315,8 +315,10 @@ class Ledger:
             if expiry is None and not self.leases and not self._reports and next(self.pool.conns(), None) is None:
                 self._watcher = None
                 return None
-        delay = _HOUSEKEEPING_SECONDS if expiry is None else expiry - self.now()
-        return min(max(delay, 0.001), _HOUSEKEEPING_SECONDS)
+        # What becomes idle after this look must be seen before it expires.
+        longest = min(_HOUSEKEEPING_SECONDS, self.options.idle_conn_timeout or _HOUSEKEEPING_SECONDS)
+        delay = longest if expiry is None else expiry - self.now()
+        return min(max(delay, 0.001), longest)
 
     def open_conns(self) -> list[Connection]:
         """Return every connection that is not closing."""

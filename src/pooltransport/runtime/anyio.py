@@ -7,11 +7,13 @@ ours, so that an idle one can be asked about and a dead loop's one can be closed
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import ssl
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -275,7 +277,7 @@ class TrioRuntime:
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.loop = token
         self._over = False
-        self._sentinel: AsyncGenerator[None, None] | None = None
+        self.on_end: Callable[[], None] = _nothing
 
     def is_here(self) -> bool:
         return current_token() is self.loop
@@ -338,19 +340,30 @@ class TrioRuntime:
         """Do nothing: sockets are closed at once."""
 
     def on_shutdown(self, fn: Callable[[], None]) -> None:
-        # trio closes the asynchronous generators that are still open at the end of a run.
-        self._sentinel = _sentinel(fn)
-        try:
-            self._sentinel.asend(None).send(None)
-        except StopIteration:
-            return
+        self.on_end = fn
+        row = _runs.get(self.loop)
+        if row is None:
+            runtimes: weakref.WeakSet[TrioRuntime] = weakref.WeakSet()
+            row = _runs[self.loop] = (_sentinel(self.loop, runtimes), runtimes)
+            with contextlib.suppress(StopIteration):
+                row[0].asend(None).send(None)
+        row[1].add(self)
 
 
-async def _sentinel(fn: Callable[[], None]) -> AsyncGenerator[None, None]:
+# trio closes the asynchronous generators that are still open at the end of a run, and warns of those
+# that are collected before: so there is one for each run, and it is held here.
+_runs: dict[trio.lowlevel.TrioToken, tuple[AsyncGenerator[None, None], weakref.WeakSet[TrioRuntime]]] = {}
+
+
+async def _sentinel(
+    token: trio.lowlevel.TrioToken, runtimes: weakref.WeakSet[TrioRuntime]
+) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        fn()
+        _runs.pop(token, None)
+        for runtime in tuple(runtimes):
+            runtime.on_end()
 
 
 async def _in_scope(

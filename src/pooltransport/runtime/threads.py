@@ -335,7 +335,8 @@ class ThreadRuntime:
         _drive(fn, ())
 
     async def settle(self) -> None:
-        """Do nothing: sockets are closed at once, or by who is inside."""
+        """Sockets are closed at once, or by who is inside; threads of ours are to go as well."""
+        workers.look_now()
 
     def is_here(self) -> bool:
         return True

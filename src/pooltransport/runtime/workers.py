@@ -31,15 +31,16 @@ class _Worker:
     def run(self) -> None:
         while True:
             job, self.job = self.job, None
-            if job is not None:
-                job()
+            if job is None:
+                return  # dismissed
+            job()
             del job
             _state.idle.append(self)
-            if not self.wake.acquire(timeout=IDLE_SECONDS):
+            if not (_state.ticks and self.wake.acquire(timeout=IDLE_SECONDS)):
                 try:
                     _state.idle.remove(self)
                 except ValueError:
-                    # Somebody popped this worker a moment ago: the job is on its way.
+                    # Somebody popped this worker a moment ago: the job, or the dismissal, is on its way.
                     self.wake.acquire()
                 else:
                     return
@@ -93,10 +94,32 @@ def watch(tick: Tick) -> None:
             # No thread to be had: idle connections are still checked and expired at check-out.
             state.keeping.release()
             return
+    _nudge(state)
+
+
+def look_now() -> None:
+    """Let the housekeeper look at once: something was closed, and it may have been the last."""
+    state = _check_process()
+    for row in tuple(state.ticks):
+        row[0] = 0.0
+    _nudge(state)
+
+
+def _nudge(state: _State) -> None:
     try:
         state.nudge.release()
     except RuntimeError:
         return  # it has been nudged already
+
+
+def _dismiss_workers(state: _State) -> None:
+    """Nothing is watched, so nobody has a connection: no thread of ours is to be left (contract 3.10)."""
+    while True:
+        try:
+            worker = state.idle.pop()
+        except IndexError:
+            return
+        worker.wake.release()
 
 
 def _keep_house(state: _State) -> None:
@@ -112,6 +135,7 @@ def _keep_house(state: _State) -> None:
                         row[0] = time.monotonic() + delay
             del row
             if not state.ticks:
+                _dismiss_workers(state)
                 break
             pause = min(row[0] for row in tuple(state.ticks)) - time.monotonic()
             state.nudge.acquire(timeout=max(pause, 0.001))

@@ -1,0 +1,313 @@
+"""What the engine does, as scripts over the fake runtime, for `test_every_await`.
+
+A scenario is told the world and starts its callers with `world.start`; each caller is a task that may be
+interrupted anywhere, and cleans up as users' code does: ``async with``, or ``finally: aclose()``.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from pooltransport import Request
+from pooltransport.testing.fakes import END, Answers, FakeRuntime, FakeTransport
+
+URL = "http://192.0.2.1/"
+OTHER = "http://192.0.2.2/"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+PIECES = (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", b"\r\nabc", b"def", b"ghi")
+CHUNKS = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\nX: y\r\n\r\n")
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class World:
+    """One runtime, one transport, and the callers. `peer` is what `FakeRuntime` takes as ``on_dial``."""
+
+    def __init__(self, peer=None, runtime=None, **options):
+        self.peer = peer or Answers(OK)
+        self.runtime = FakeRuntime(self.peer, **(runtime or {}))
+        self.transport = FakeTransport(self.runtime, **options)
+        self.callers = []
+        self.ends = False  # the scenario closes the transport: there is no next request
+
+    def start(self, coro, name="caller"):
+        self.callers.append(self.runtime.start(coro, f"{name}-{len(self.callers) + 1}"))
+
+    async def get(self, url=URL, **fields):
+        response = await self.transport.round_trip(Request("GET", url, **fields))
+        try:
+            return await response.aread()
+        finally:
+            await response.aclose()
+
+    async def pause(self):
+        """Be at an await point of the user's own."""
+        await self.runtime.wait("pause", lambda: True, None)
+
+
+def cold():
+    world = World()
+    world.start(world.get())
+    return world
+
+
+def warm_reuse():
+    world = World()
+
+    async def twice():
+        await world.get()
+        await world.get()
+
+    world.start(twice())
+    return world
+
+
+def queued():
+    world = World(max_conns_per_host=1)
+    for _ in range(3):
+        world.start(world.get())
+    return world
+
+
+def queued_behind_another_host():
+    world = World(max_conns=1, runtime={"lazy_close": True})
+    for url in (URL, OTHER, URL):
+        world.start(world.get(url))
+    return world
+
+
+def late_binding():
+    """The first one's connection serves the second, whose own dial is answered at the end."""
+    answers = Answers(OK)
+    dials = []
+
+    def peer(dial):
+        dials.append(dial)
+        if len(dials) == 1:
+            answers(dial)
+
+    world = World(peer)
+
+    async def second():
+        await world.pause()
+        await world.get()
+
+    world.start(world.get())
+    world.start(second())
+    return world
+
+
+def orphan_gives_way():
+    """The first caller's own dial is not wanted any more when the third needs its slot."""
+    answers = Answers(OK)
+    dials = []
+
+    def peer(dial):
+        dials.append(dial)
+        if len(dials) != 2:
+            answers(dial)
+
+    world = World(peer, max_conns=2)
+
+    async def third():
+        for _ in range(4):
+            await world.pause()
+        await world.get(OTHER)
+
+    world.start(world.get())
+    world.start(world.get())
+    world.start(third())
+    return world
+
+
+def upload():
+    world = World()
+
+    async def chunks():
+        try:
+            for _ in range(2):
+                await world.pause()
+                yield b"chunk"
+        finally:
+            await world.pause()
+
+    async def post():
+        async with await world.transport.round_trip(Request("POST", URL, content=chunks())) as response:
+            await response.aread()
+
+    world.start(post())
+    return world
+
+
+def upload_after_continue():
+    world = World(lambda dial: setattr(dial.accept(), "on_sent", answer))
+
+    def answer(stream):
+        if stream.sent.endswith(b"body"):
+            stream.feed(OK)
+        elif stream.sent.endswith(b"\r\n\r\n"):
+            stream.feed(b"HTTP/1.1 100 Continue\r\n\r\n" if b"Expect" in stream.sent else OK)
+
+    async def post():
+        request = Request("POST", URL, headers={"Expect": "100-continue"}, content=b"body")
+        async with await world.transport.round_trip(request) as response:
+            await response.aread()
+
+    world.start(post())
+    return world
+
+
+def _streamed(script):
+    world = World(Answers(script))
+
+    async def read():
+        async with await world.transport.round_trip(Request("GET", URL)) as response:
+            async for _ in response.aiter_bytes():
+                await world.pause()
+
+    world.start(read())
+    return world
+
+
+def streamed():
+    return _streamed(PIECES)
+
+
+def streamed_chunks():
+    return _streamed(CHUNKS)
+
+
+def streamed_until_close():
+    return _streamed((b"HTTP/1.1 200 OK\r\n\r\nabc", b"def", END))
+
+
+def _closed_early(**runtime):
+    world = World(Answers(CHUNKS), runtime=runtime, max_conns_per_host=1)
+
+    async def peek():
+        async with await world.transport.round_trip(Request("GET", URL)) as response:
+            async for _ in response.aiter_bytes():
+                break
+
+    world.start(peek())
+    world.start(peek())
+    return world
+
+
+def drained_in_the_background():
+    return _closed_early()
+
+
+def drained_at_once():
+    return _closed_early(detaches=False)
+
+
+def tls_dial():
+    world = World(ssl_context=TLS)
+    world.start(world.get("https://192.0.2.1/"))
+    world.start(world.get("https://192.0.2.1/"))
+    return world
+
+
+def names_and_addresses():
+    """A look-up, a refused address, and one that accepts."""
+    answers = Answers(OK)
+
+    def peer(dial):
+        if dial.address.text.startswith("192.0.2.1"):
+            dial.refuse()
+        else:
+            answers(dial)
+
+    world = World(peer)
+    world.runtime.resolver.names["host.test"] = ["192.0.2.1", "192.0.2.2"]
+    world.start(world.get("http://host.test/"))
+    return world
+
+
+def stale():
+    """The server ends the connection as the second request comes: it is done again on a new one."""
+    world = World(Answers(OK, END, OK))
+
+    async def twice():
+        await world.get()
+        await world.get()
+
+    world.start(twice())
+    return world
+
+
+def informational_head():
+    world = World(Answers((b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")))
+
+    async def head():
+        async with await world.transport.round_trip(Request("HEAD", URL)) as response:
+            await response.aread()
+
+    world.start(head())
+    return world
+
+
+def dialed_ahead():
+    world = World()
+    world.start(world.transport.warm(URL, 2))
+    return world
+
+
+def closing():
+    """`aclose` with patience, while one response is open and one request waits."""
+    world = World(Answers(PIECES), max_conns_per_host=1)
+    world.ends = True
+
+    async def slow():
+        async with await world.transport.round_trip(Request("GET", URL)) as response:
+            for _ in range(4):
+                await world.pause()
+            await response.aread()
+
+    async def close():
+        for _ in range(3):
+            await world.pause()
+        await world.transport.aclose(grace=1.0)
+
+    world.start(slow())
+    world.start(world.get())
+    world.start(close())
+    return world
+
+
+def draining():
+    world = World(Answers(PIECES), max_conns_per_host=1)
+    world.ends = True
+
+    async def drain():
+        await world.pause()
+        await world.transport.drain(5.0)
+
+    world.start(world.get())
+    world.start(world.get())
+    world.start(drain())
+    return world
+
+
+ALL = (
+    cold,
+    warm_reuse,
+    queued,
+    queued_behind_another_host,
+    late_binding,
+    orphan_gives_way,
+    upload,
+    upload_after_continue,
+    streamed,
+    streamed_chunks,
+    streamed_until_close,
+    drained_in_the_background,
+    drained_at_once,
+    tls_dial,
+    names_and_addresses,
+    stale,
+    informational_head,
+    dialed_ahead,
+    closing,
+    draining,
+)
