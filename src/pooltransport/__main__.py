@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _get(url: str, timeout: float, *, body: bool) -> int:
+    from .core.http1 import h11_codec  # noqa: F401, PLC0415 - loaded now, not inside a phase
+
     out = sys.stderr if body else sys.stdout
     phases = _Phases()
     try:

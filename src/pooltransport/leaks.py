@@ -16,7 +16,6 @@ from __future__ import annotations
 import _thread
 import sys
 from collections import deque
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import UnclosedResponseWarning, UnclosedTransportWarning
@@ -75,6 +74,7 @@ class Lease:
         "bytes_expected",
         "bytes_read",
         "conn",
+        "dropped_at",
         "epoch",
         "hooks",
         "id",
@@ -95,7 +95,7 @@ class Lease:
         self.origin = conn.key.origin
         self.hooks = hooks
         self.site = site
-        self.opened_at = now
+        self.opened_at = self.dropped_at = now
         self.epoch = epoch  # of the process: a child has other leases than its parent
         self.status_code = 0
         self.bytes_read = 0
@@ -163,11 +163,11 @@ _FIXES = {  # (our function that was called, whether it is awaited): the line th
 }
 
 
-def make_report(lease: Lease, count: int, now: float, gauges: str, thread: str) -> LeakReport:
+def make_report(lease: Lease, count: int, gauges: str, thread: str) -> LeakReport:
     """Return what is known of a dropped response."""
     site, function = (str(lease.site), lease.site.code.co_qualname) if lease.site is not None else ("", "")
     expected = f" of {lease.bytes_expected}" if lease.bytes_expected is not None else ""
-    age = now - lease.opened_at
+    age = lease.dropped_at - lease.opened_at
     opened = f"Opened at {site} in {function}" if site else "Opened at a line that was not recorded"
     is_async = lease.conn.runtime.name != "threads"
     via = lease.site.via if lease.site is not None else ""
@@ -235,14 +235,17 @@ def _warn(message: str, category: type[Warning], filename: str, line: int) -> No
         warnings.warn_explicit(message, category, filename, line)
     except Warning as error:
         # A filter made an error of it. It belongs to who dropped the response, and not to the innocent
-        # caller at this safe point: it goes where the errors of finalizers go.
-        hook: Any = sys.unraisablehook
-        hook(
-            SimpleNamespace(
-                exc_type=type(error),
-                exc_value=error,
-                exc_traceback=error.__traceback__,
-                err_msg="pooltransport found what was not closed",
-                object=None,
-            )
-        )
+        # caller at this safe point: raised in a finalizer, it goes to `sys.unraisablehook`.
+        _Finalizer(error)
+
+
+class _Finalizer:
+    """Raises `error` where no caller is: when it is dropped, which is at once."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Warning) -> None:
+        self._error = error
+
+    def __del__(self) -> None:
+        raise self._error

@@ -253,8 +253,7 @@ def dialed_ahead():
     return world
 
 
-def closing():
-    """`aclose` with patience, while one response is open and one request waits."""
+def _closing(pauses):
     world = World(Answers(PIECES), max_conns_per_host=1)
     world.ends = True
 
@@ -265,7 +264,7 @@ def closing():
             await response.aread()
 
     async def close():
-        for _ in range(3):
+        for _ in range(pauses):
             await world.pause()
         await world.transport.aclose(grace=1.0)
 
@@ -273,6 +272,20 @@ def closing():
     world.start(world.get())
     world.start(close())
     return world
+
+
+def closing():
+    """`aclose` with patience, while one response is open and one request waits."""
+    return _closing(7)
+
+
+def closing_while_dialing():
+    """The dial is aborted, before its first step or later."""
+    return _closing(1)
+
+
+def closing_at_once():
+    return _closing(0)
 
 
 def draining():
@@ -309,5 +322,7 @@ ALL = (
     informational_head,
     dialed_ahead,
     closing,
+    closing_while_dialing,
+    closing_at_once,
     draining,
 )

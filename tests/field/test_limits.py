@@ -93,9 +93,7 @@ def test_row_11_queue_time_is_the_requests_time(colour, server_factory, timeout)
 @pytest.mark.parametrize("limit", ["max_conns_per_host", "max_conns"])
 def test_row_12_a_maximum_is_a_maximum(colour, server_factory, scaled, limit):
     """Row 12: the server never sees more than `limit` open sockets, whatever ends the connections."""
-    server = server_factory(
-        routes({"/": ok(), "/once": close_after(1), "/end": until_close(), "/big": big(1_000_000)})
-    )
+    server = server_factory(routes({"/": ok(), "/once": close_after(1), "/end": until_close(), "/big": big(1_000_000)}))
     rng = random.Random(12)
     requests = scaled(4000, 300)
     workers = 40

@@ -27,7 +27,7 @@ def test_a_stuck_host_with_its_own_limit_does_not_hold_up_another(nginx, colour,
             for number in range(25):
                 began = time.monotonic()
                 assert await c.fetch(f"{nginx.url}/echo?{number}") == str(number).encode()
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < 2.0
 
         await c.gather(*[work] * 4)
         assert (stuck.requests, c.transport.stats().waiting) == (2, 18)
@@ -40,53 +40,62 @@ def test_a_stuck_host_with_its_own_limit_does_not_hold_up_another(nginx, colour,
 
 
 def test_a_slow_host_without_its_own_limit_does_not_hold_up_another(nginx, colour, server_factory):
-    """Contract 1.3: a waiter of the host that holds nothing is served within as many releases as there are slots."""
+    """Contract 1.3: a host that holds no connection is served within as many releases as there are slots."""
     limit = 4
-    answered = []
+    order: list[str] = []
 
     @Responder
     def respond(conn, request):
         if not conn.server.wait_stopping(0.04):
-            answered.append(request)
             conn.send(head(length=2) + b"ok")
 
     slow_host = server_factory(respond)
+    theirs, ours = note_in(order, "slow"), note_in(order, "fast")
 
     async def body(c):
         ended = False
 
         async def keep_busy():
             while not ended:
-                assert await c.fetch(slow_host.url) == b"ok"
+                assert await c.fetch(slow_host.url, trace=theirs) == b"ok"
 
         busy = [await c.start(keep_busy) for _ in range(20)]
         await c.wait_until(lambda: slow_host.requests >= limit)
-        passed = []
         for number in range(20):
-            before = len(answered)
-            assert await c.fetch(f"{nginx.url}/echo?{number}") == str(number).encode()
-            passed.append(len(answered) - before)
+            assert await c.fetch(f"{nginx.url}/echo?{number}", trace=ours) == str(number).encode()
         ended = True
         for handle in busy:
             await c.wait(handle)
-        # While it was served itself (a dial and an answer) the others went on, so it may see a few more.
-        assert max(passed) <= 2 * limit, passed
 
     run_colour(colour, body, max_conns=limit)
     assert slow_host.peak <= limit
+    passed = overtaken(order, "fast", "slow")
+    assert len(passed) > 10
+    # Besides, each slot may have been promised before the wait began, and be told of only during it.
+    assert max(passed) <= 2 * limit, passed
+
+
+def note_in(order: list[str], name: str) -> pt.ClientTrace:
+    """Return hooks that write down who waits and who has a connection."""
+    return pt.ClientTrace(
+        acquire_queued=lambda info: order.append(f"{name} waits"), got_conn=lambda info: order.append(f"{name} has")
+    )
+
+
+def overtaken(order: list[str], name: str, other: str) -> list[int]:
+    """Return for each wait of `name` how many of `other` had a connection meanwhile."""
+    counts = []
+    for place, event in enumerate(order):
+        if event == f"{name} waits":
+            counts.append(order[place : order.index(f"{name} has", place)].count(f"{other} has"))
+    return counts
 
 
 def test_a_greedy_loop_overtakes_a_waiter_at_most_once(nginx, colour, scaled):
     """One slot; one gives it back and asks again at once, without end. The other one waits, then has it."""
     turns = scaled(1_000, 100)
     order: list[str] = []
-
-    def trace(name: str) -> pt.ClientTrace:
-        return pt.ClientTrace(
-            acquire_queued=lambda info: order.append(f"{name} waits"), got_conn=lambda info: order.append(f"{name} has")
-        )
-
-    greedy, patient = trace("greedy"), trace("patient")
+    greedy, patient = note_in(order, "greedy"), note_in(order, "patient")
 
     async def body(c):
         ended = False
@@ -102,13 +111,9 @@ def test_a_greedy_loop_overtakes_a_waiter_at_most_once(nginx, colour, scaled):
         await c.wait(handle)
 
     run_colour(colour, body, max_conns_per_host=1)
-    overtaken = []
-    for place, event in enumerate(order):
-        if event == "patient waits":
-            has = order.index("patient has", place)
-            overtaken.append(order[place:has].count("greedy has"))
-    assert len(overtaken) > turns // 2, "it hardly ever had to wait: this test shows nothing"
-    assert max(overtaken) <= 1
+    counts = overtaken(order, "patient", "greedy")
+    assert len(counts) > turns // 2, "it hardly ever had to wait: this test shows nothing"
+    assert max(counts) <= 1
 
 
 async def read_ten(c, client, url: str) -> bytes:

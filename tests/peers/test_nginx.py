@@ -7,19 +7,17 @@ import hashlib
 import random
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
 import pooltransport as pt
 from tests.support.colours import run_colour
-from tests.support.nginx import Nginx
+from tests.support.nginx import Nginx, client_sockets
 from tests.support.responders import Responder, head
 
 pytestmark = pytest.mark.peers
 
 BIG = 10_000_000
-CLOSE_WAIT = "08"  # as /proc/net/tcp writes it
 
 
 @pytest.fixture(params=["http", "https"])
@@ -35,13 +33,6 @@ def big_file(nginx) -> tuple[str, str]:
     path = nginx.prefix / "html" / "bytes" / "random"
     path.write_bytes(data)
     return "/bytes/random", hashlib.sha256(data).hexdigest()
-
-
-def own_close_waits(port: int) -> int:
-    """Count the connections to `port` that the server has closed and this machine's clients have not."""
-    suffix = f":{port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[2].endswith(suffix) and row[3] == CLOSE_WAIT for row in rows)
 
 
 class TestAnswers:
@@ -102,7 +93,7 @@ class TestAnswers:
             response = await c.get(f"{base}/gzip", headers={"Accept-Encoding": "gzip"})
             assert response.headers["content-encoding"] == "gzip"
             iterate = response.iter_raw if c.sync else response.aiter_raw
-            raw = b"".join([piece for piece in iterate()] if c.sync else [piece async for piece in iterate()])
+            raw = b"".join(list(iterate()) if c.sync else [piece async for piece in iterate()])
             assert gzip.decompress(raw) == b"x" * 10_000
             assert c.transport.stats().idle == 1
 
@@ -221,7 +212,7 @@ class TestEnds:
             assert c.transport.stats().idle == 5
             await c.wait_until(lambda: nginx.active_connections() == 0)
             closed_at = time.monotonic()
-            await c.wait_until(lambda: own_close_waits(nginx.port) == 0)
+            await c.wait_until(lambda: client_sockets(nginx.port)["close_wait"] == 0)
             took = time.monotonic() - closed_at
             stats = c.transport.stats()
             assert (stats.open, stats.closed) == (0, {"server_closed_idle": 5})

@@ -7,10 +7,12 @@ than the client going away, is raised again by `ScriptedServer.stop`, so that no
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,6 +41,12 @@ class ServerRequest(NamedTuple):
         """Return the values of `name`, joined as HTTP does, or None."""
         values = [value for key, value in self.headers if key == name.lower()]
         return ", ".join(values) if values else None
+
+
+def on_a_loop() -> bool:
+    """Report whether this thread runs an asyncio loop or trio."""
+    trio = sys.modules.get("trio")
+    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
 
 
 class ServerConn:
@@ -138,8 +146,7 @@ class ServerConn:
     def wait_for(self, event: threading.Event) -> None:
         """Wait for an event of the test; it is set by force when the server stops."""
         self.server.release_on_stop(event)
-        if not event.wait(TIMEOUT):
-            raise TimeoutError(f"the test did not set its event within {TIMEOUT} s")
+        event.wait()
 
     # Ending.
 
@@ -224,7 +231,12 @@ class ScriptedServer:
         return len(self.log)
 
     def wait_until(self, condition: Callable[[], bool], what: str = "condition") -> None:
-        """Wait until `condition` holds; it is looked at again whenever something happened here."""
+        """Wait until `condition` holds; it is looked at again whenever something happened here.
+
+        Blocks. A body that may run on a loop asks ``await c.wait_until(lambda: server.requests == 1)`` instead.
+        """
+        if on_a_loop():
+            raise RuntimeError(f"waiting for {what} here would stop the loop: use `await c.wait_until(...)`")
         deadline = time.monotonic() + TIMEOUT
         with self._changed:
             # The short timeout is for what the kernel does not tell us: a client closing.

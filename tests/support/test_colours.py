@@ -70,7 +70,7 @@ def test_cancel(loop_colour, server_factory):
         await c.wait_until(lambda: server.requests == 1)
         handle.cancel()
         await c.wait_until(lambda: handle.done)
-        server.wait_for_open(0)
+        await c.wait_until(lambda: server.open == 0)
 
     run_colour(loop_colour, body)
 

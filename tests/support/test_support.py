@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import ssl
 import threading
 
 import pytest
+import trio
 
 from tests.support import responders
 from tests.support.leaks import find_leaks, snapshot
@@ -159,6 +161,16 @@ class TestServer:
         with pytest.raises(ssl.SSLCertVerificationError):
             conn.connect()
         server.wait_until(lambda: len(server.handshake_errors) == 1)
+
+    def test_does_not_let_a_body_stop_its_loop(self, server_factory):
+        server = server_factory(ok())
+
+        async def body():
+            server.wait_for_requests(1)
+
+        for run in (lambda: asyncio.run(body()), lambda: trio.run(body)):
+            with pytest.raises(RuntimeError, match=r"use `await c\.wait_until"):
+                run()
 
     def test_unix_socket(self, server_factory, tmp_path):
         server = server_factory(ok(), uds=str(tmp_path / "s"))

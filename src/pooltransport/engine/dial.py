@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _LIFETIME_JITTER = 0.1
+_NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"))
 # Go gives each address its share of what is left, but no less than this.
 _LEAST_SHARE = 2.0
 
@@ -360,7 +361,10 @@ def _tls_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        reason = error.reason or str(error)
+        if reason in _NOT_TLS:
+            return f"the server does not speak TLS on this port ({reason}); is it an http:// address?"
+        return reason
     return f"the peer ended the connection ({_reason(error)})"
 
 

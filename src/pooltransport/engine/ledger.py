@@ -208,6 +208,7 @@ class Ledger:
     def abandon(self, lease: Lease) -> None:
         """A response was dropped unclosed: called by a finalizer, anywhere."""
         if lease.end() and lease.epoch == self.epoch:
+            lease.dropped_at = self.now()
             self._dropped.append(lease)
             self.kick()
 
@@ -256,7 +257,7 @@ class Ledger:
         stats = self.snapshot()
         limit = self._limits.max_conns_per_host or self._limits.max_conns
         gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
-        report = leaks.make_report(lease, count, now, gauges, _thread_name(lease.thread))
+        report = leaks.make_report(lease, count, gauges, _thread_name(lease.thread))
         hooks = lease.hooks or self.transport_hooks
         if hooks is not None:
             hooks.tell("leaked", report)
