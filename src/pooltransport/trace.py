@@ -96,7 +96,7 @@ class GotConnInfo(NamedTuple):
 
 
 class AcquireQueuedInfo(NamedTuple):
-    """The request waits for a slot; `position` others of its host were before it."""
+    """The request waits for a slot; `position` is its place in its host's queue, 1 the front."""
 
     origin: str
     position: int

@@ -83,6 +83,7 @@ class _TransportBase:
         nobody waits for (Go CI-01 to CI-06). The transport stays usable. From any thread.
         """
         ledger = self._engine.ledger
+        ledger.check_process()
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
@@ -93,6 +94,7 @@ class _TransportBase:
     def _warm_plan(self, url: str | URL, n: int) -> tuple[Request, Clocks]:
         if n < 1:
             raise ConfigError(f"warm(url, {n!r}): must be a whole number of connections, 1 or more")
+        self._engine.ledger.check_process()
         self._engine.check_open()
         request = Request("GET", url)
         return request, Clocks(self._engine.settings_of(request.timeout), self._now())
@@ -248,16 +250,17 @@ def _forget(transport: weakref.ref[AsyncTransport], runtime: weakref.ref[Any]) -
 
 # -- runtimes -----------------------------------------------------------------------------------
 
-_threads: Any = None
+_threads: dict[str, Runtime] = {}  # one for the process; it has no state
 
 
 def _thread_runtime() -> Runtime:
-    global _threads  # noqa: PLW0603 - one for the process; it has no state
-    if _threads is None:
+    runtime = _threads.get("runtime")
+    if runtime is None:
         from .runtime.threads import ThreadRuntime  # noqa: PLC0415 - loads ssl
 
-        _threads = ThreadRuntime()
-    return _threads  # type: ignore[no-any-return]
+        # Two threads may make it at once; one wins for both, or they would not share connections.
+        runtime = _threads.setdefault("runtime", ThreadRuntime())
+    return runtime
 
 
 def current_loop() -> object | None:

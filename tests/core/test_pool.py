@@ -219,6 +219,14 @@ class TestTime:
         assert driver.ask("a1") == conn
         assert driver.put(conn) == [Close(conn, CloseReason.MAX_REQUESTS)]
 
+    def test_a_delivery_that_was_given_back_is_no_use(self):
+        driver = Driver(max_conns_per_host=1)
+        conn = driver.make("a1")
+        waiter = driver.ask("a1")
+        driver.put(conn, max_uses=2)
+        driver.cancel(waiter)
+        assert driver.ask("a1") == conn
+
     def test_idle_connection_does_not_outlive_its_lifetime(self):
         driver = Driver()
         conn = driver.make("a1", retire_at=driver.now + 10)

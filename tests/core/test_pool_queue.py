@@ -109,6 +109,15 @@ class TestQueue:
         assert driver.put(conn) == [Wake(own)]
         assert other.pending
 
+    def test_order_within_a_host_own_dialing_waiter_first(self):
+        """Contract 1.3 and 1.4: it is older; its dial then gives way to the one in the queue."""
+        driver = Driver(max_conns_per_host=2)
+        conn = driver.make("a1")
+        own, other = driver.ask("a1"), driver.ask("a2")
+        ticket = own.dial
+        assert driver.put(conn) == [Wake(own), AbortDial(ticket)]
+        assert driver.dial_failed(ticket) == [Dial(other.dial)]
+
     def test_covered_waiter_does_not_cost_another_connection(self):
         """Contract 1.3: the front waiter already gets the slot of a close under way."""
         driver = Driver(max_conns_per_host=2)

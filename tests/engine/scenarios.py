@@ -181,7 +181,18 @@ def streamed_until_close():
 
 
 def _closed_early(**runtime):
-    world = World(Answers(CHUNKS), runtime=runtime, max_conns_per_host=1)
+    world = World(Answers(CHUNKS[:2]), runtime=runtime, max_conns_per_host=1)
+    ended = {}
+
+    async def rest():
+        """End each answer a little later, so that draining has to wait."""
+        for turn in range(30):
+            await world.pause()
+            for stream in world.runtime.open_streams:
+                asked = stream.sent.count(b"GET ")
+                if turn % 10 == 9 and asked > ended.get(stream, 0) and not stream.surplus():
+                    ended[stream] = asked
+                    stream.feed(CHUNKS[2])
 
     async def peek():
         async with await world.transport.round_trip(Request("GET", URL)) as response:
@@ -190,6 +201,7 @@ def _closed_early(**runtime):
 
     world.start(peek())
     world.start(peek())
+    world.runtime.start(rest(), "peer")
     return world
 
 

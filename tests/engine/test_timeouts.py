@@ -135,9 +135,7 @@ class TestExchange:
 
     def test_headers(self, make_world):
         world = make_world(Answers(()), response_header_timeout=5.0)
-        error = fails(
-            world, ResponseHeaderTimeout, phase="headers", setting="response_header_timeout", seconds=5.0
-        )
+        error = fails(world, ResponseHeaderTimeout, phase="headers", setting="response_header_timeout", seconds=5.0)
         assert error.may_have_been_processed is True
         assert world.transport.stats().closed == {"header_timeout": 1}
 

@@ -62,7 +62,7 @@ def test_queue_hooks(make_world):
     world.runtime.run(first.aread())
     world.runtime.run_until_idle()
     host = "http://192.0.2.1:80"
-    assert told[1:] == [("queued", host, 0), ("done", 3.0, "handed_over"), ("got", True, False, 3.0)]
+    assert told[1:] == [("queued", host, 1), ("done", 3.0, "handed_over"), ("got", True, False, 3.0)]
     world.runtime.streams[0].feed(b"hi")
     world.runtime.run(second.outcome().aread())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import threading
 from collections import Counter
 
@@ -129,9 +128,7 @@ def test_row_37_never_another_requests_bytes(colour, seed, server_factory, scale
         # Nothing was asked twice, and no connection served anybody after it had said too much.
         assert server.accepted >= cases
 
-    # So that the server need not wait 40 ms to know that something has arrived.
-    at_once = [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
-    run_colour(colour, body, max_conns_per_host=1, retry_stale=False, socket_options=at_once)
+    run_colour(colour, body, max_conns_per_host=1, retry_stale=False)
 
 
 def test_row_37_under_concurrency(colour, server_factory, scaled):

@@ -321,7 +321,7 @@ def test_row_4_cancelled_twice(loop_colour, server_factory, scaled, cancelled_in
             for _ in range(ticks):
                 await c.sleep(0)
             handle.cancel()
-            await c.wait_until(lambda: handle.done)
+            await c.wait_until(lambda handle=handle: handle.done)
         stats = await wait_quiet(c)
         assert stats.leaks == 0
         assert stats.open == stats.idle, ends_of(stats)  # a dial that lost its request may have become one
@@ -464,4 +464,4 @@ def test_row_6_limits_and_timeouts_end_to_end(colour, server_factory, scaled):
 
 def test_every_colour_is_there():
     """Rows 1 to 6 are promises to all three."""
-    assert COLOURS == ["threads", *LOOPS]
+    assert set(COLOURS) >= {"threads", *LOOPS}

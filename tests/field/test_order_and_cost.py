@@ -12,8 +12,6 @@ import sys
 import threading
 import time
 
-import pytest
-
 import pooltransport as pt
 from pooltransport.core.pool import Dial, Limits, Pool, Waiter
 from tests.support.colours import run_colour

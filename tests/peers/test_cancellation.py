@@ -32,10 +32,9 @@ pytestmark = pytest.mark.peers
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory, server_cert):
-    """Give an nginx of its own: it keeps some of the connections that were reset as they were accepted.
+    """Give an nginx of its own: after many aborted connections it may go on counting one of them for long.
 
-    The kernel has no such connection any more, so nobody holds it but nginx's own counter; sockets are
-    counted in the kernel here.
+    The kernel knows no such connection any more, on either side; so sockets are counted in the kernel here.
     """
     prefix = tmp_path_factory.mktemp("nginx-cancelled")
     pem = prefix / "server.pem"

@@ -36,7 +36,7 @@ def fetch_many(nginx, colour: str, scheme: str, total: int, context) -> None:
         assert sum(stats.acquired.values()) == total
         assert (stats.leaks, stats.timeouts, stats.dial_errors, stats.retries) == (0, {}, 0, 0)
         assert nginx.active_connections() == stats.idle
-        assert stats.closed == {}
+        assert set(stats.closed) <= {"dial_unused"}  # the ninth dial that nobody waits for (contract 1.4)
         return stats.dials
 
     nginx.wait_for_active(0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import struct
-import termios
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ESTABLISHED, CLOSE_WAIT = "01", "08"
 
@@ -37,18 +39,52 @@ def threads() -> int:
 def descriptors_to(port: int) -> set[int]:
     """Return this process's descriptors of sockets that are connected to `port`."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for descriptor, sock in _own_sockets():
         with contextlib.suppress(OSError):
-            with socket.socket(fileno=os.dup(int(name))) as sock:
-                if sock.family == socket.AF_INET and sock.getpeername()[1] == port:
-                    found.add(int(name))
+            if sock.getpeername()[1] == port:
+                found.add(descriptor)
     return found
 
 
+def _own_sockets() -> Iterator[tuple[int, socket.socket]]:
+    """Give a duplicate of each TCP socket of this process, and the number that it has there."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            copy = os.dup(int(name))
+        except OSError:
+            continue
+        try:
+            sock = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)  # no socket
+            continue
+        with sock:
+            if sock.family == socket.AF_INET and sock.type == socket.SOCK_STREAM:
+                yield int(name), sock
+
+
 def wait_received(sock: socket.socket, seconds: float = 5.0) -> None:
-    """Wait until the peer's kernel has everything that was sent on `sock`."""
+    """Wait until the client's end, which is in this process too, has everything that was sent on `sock`,
+    or is closed. (Its acknowledgement would come up to 200 ms later.)
+    """
     deadline = time.monotonic() + seconds
-    while struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]:
+    address, sent = sock.getpeername(), _bytes(sock, _SENT)
+    while (received := _received_at(address)) is not None and received < sent:
         if time.monotonic() > deadline:
-            raise TimeoutError("the peer does not take what was sent")
+            raise TimeoutError(f"{received} of {sent} bytes have arrived")
         time.sleep(0.0005)
+
+
+def _received_at(address: tuple[str, int]) -> int | None:
+    for _, sock in _own_sockets():
+        if sock.getsockname() == address:
+            return _bytes(sock, _RECEIVED)
+    return None
+
+
+# Where linux/tcp.h has these in its struct tcp_info.
+_RECEIVED, _SENT = 128, 200
+
+
+def _bytes(sock: socket.socket, offset: int) -> int:
+    return int(struct.unpack_from("Q", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), offset)[0])

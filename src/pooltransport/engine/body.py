@@ -129,6 +129,7 @@ class Body:
 
     async def _receive(self) -> None:
         """Receive once more from the connection, within the clocks of a body."""
+        self._engine.ledger.check_process()
         clocks = self._clocks
         setting = clocks.settings.read
         now = self._engine.now()
@@ -250,7 +251,9 @@ class Body:
         self._disarm(State.CLOSED)
         lease, exchange, options = self._lease, self._exchange, self._engine.options
         left = exchange.left
-        if not exchange.may_be_reusable:
+        if self._engine.ledger.is_inherited(lease):
+            self._give_up(CloseReason.FORK)  # draining would take the parent's bytes
+        elif not exchange.may_be_reusable:
             closing = exchange.framing is Framing.UNTIL_CLOSE or exchange.wants_close
             reason = CloseReason.SERVER_CLOSE_HEADER if closing else CloseReason.BODY_NOT_CONSUMED
             self._give_up(reason)

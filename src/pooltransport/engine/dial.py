@@ -331,7 +331,7 @@ class DialJob:
         if phase == "tls" and not late:
             seconds, setting = self._tls.seconds or 0.0, self._tls.name
             return TLSHandshakeTimeout(
-                f"{where}: the TLS handshake did not end within {seconds:g} s ({setting})",
+                f"{where}: the TLS handshake did not end within {seconds:g} s ({setting}), phase {phase}",
                 phase=phase,
                 setting=setting,
                 seconds=seconds,

@@ -181,7 +181,7 @@ class Ledger:
 
     def release(self, lease: Lease, idle_timeout: float | None, max_uses: int | None) -> None:
         """End a lease whose connection may be used again."""
-        if not lease.end() or lease.epoch != self.epoch:
+        if not lease.end() or self.is_inherited(lease):
             return
         conn = lease.conn
         now = self.now()
@@ -198,7 +198,7 @@ class Ledger:
 
     def discard(self, lease: Lease, reason: CloseReason, *, answered: bool) -> None:
         """End a lease whose connection must not be used again; `answered`: a response had come."""
-        if not lease.end() or lease.epoch != self.epoch:
+        if not lease.end() or self.is_inherited(lease):
             return
         self.apply(self.pool.remove, lease.conn, reason)
         self._forget(lease)
@@ -207,13 +207,14 @@ class Ledger:
 
     def abandon(self, lease: Lease) -> None:
         """A response was dropped unclosed: called by a finalizer, anywhere."""
-        if lease.end() and lease.epoch == self.epoch:
+        if lease.end() and not self.is_inherited(lease):
             lease.dropped_at = self.now()
             self._dropped.append(lease)
             self.kick()
 
     def abandon_all(self, what: str, site: Site | None) -> None:
         """The transport was dropped unclosed: called by a finalizer, anywhere."""
+        self.check_process()
         sockets = self.pool.open_count
         if sockets:
             leaks.pending.append(partial(leaks.warn_transport, what, site, sockets))
@@ -266,6 +267,7 @@ class Ledger:
 
     def safe_point(self) -> None:
         """Deliver what finalizers left to be said. Never under the mutex, never in a finalizer."""
+        self.check_process()
         if self._dropped:
             self.kick()
         while self._reports:
@@ -338,11 +340,23 @@ class Ledger:
             if not alive:
                 conn.stream.drop()
             self.apply(self.pool.remove, conn, CloseReason.POOL_CLOSED)
+            if not alive:
+                self._closed(conn)  # nothing of that loop will say so any more
         if not alive:
             for job in [job for job in tuple(self.dials) if job.runtime is runtime]:
                 job.lost()
         if self._watcher is runtime:
             self._watcher = None
+
+    def check_process(self) -> None:
+        """Notice a fork that ran no hooks (uWSGI), before anything inherited is touched."""
+        if os.getpid() != self.pid:
+            self.after_fork()
+
+    def is_inherited(self, lease: Lease) -> bool:
+        """Report whether a lease, and so its connection, is the parent process's."""
+        self.check_process()
+        return lease.epoch != self.epoch
 
     def after_fork(self) -> None:
         """In a child: close the inherited descriptors, raw, and start from nothing (contract 3.8)."""

@@ -32,6 +32,7 @@ class Closing:
     async def close(self, grace: float, runtime: Runtime) -> None:
         """Let nothing new in; give open responses `grace` seconds, then abort them."""
         engine, ledger = self._engine, self._engine.ledger
+        ledger.check_process()
         now = engine.now()
         if self._at is None or now + grace < self._at:
             self._at = now + grace
@@ -64,6 +65,7 @@ async def drain(engine: Engine, timeout: float | None, runtime: Runtime) -> bool
     """Let nothing new in and wait until no response is open; report whether that came in time."""
     engine.is_draining = True
     ledger = engine.ledger
+    ledger.check_process()
     until = None if timeout is None else engine.now() + timeout
     while ledger.leases or ledger.snapshot().waiting:
         if until is not None and engine.now() >= until:

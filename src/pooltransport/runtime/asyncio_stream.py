@@ -281,10 +281,13 @@ class AsyncioStream(asyncio.Protocol):
         self._aborted = True
         self.on_idle_event = None
         if self._transport is not None:
-            # Its socket is closed in the next turn, before any task that is started from now on runs.
+            # The socket is closed in the next turn, by a callback of the loop's; ours comes behind it.
+            # Until then the slot is not free: another loop could dial in it at once.
             self._transport.abort()
             self._end(None)
-        elif not self._handed_over:
+            self._loop.call_soon(on_closed)
+            return
+        if not self._handed_over:
             self._sock.close()  # otherwise the loop closes it with the call that it ends
         on_closed()
 

@@ -210,9 +210,7 @@ class FakeRuntime:
         """Make a latch."""
         return FakeLatch(self)
 
-    def spawn(
-        self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object
-    ) -> FakeTask:
+    def spawn(self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object) -> FakeTask:
         """Start a background task, named by its function and number."""
         self._made += 1
         name = f"{getattr(fn, '__qualname__', 'task')}-{self._made}"

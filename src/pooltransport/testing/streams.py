@@ -31,9 +31,10 @@ END = _End()  # in a script: the peer ends the stream
 class FakeStream:
     """One connection as its peer sees it: `feed`, `end` and `fail` are the peer's, `sent` is what came.
 
-    `on_sent` is called with the stream after each send, so that a script can answer. `hold_writes`
-    and `hold_tls` make these waits last until they are set to False; `break_writes` and `fail_tls`
-    are errors to raise there. `is_open` is False from `abort` or `drop` on.
+    `on_sent` is called with the stream after each send, so that a script can answer. `hold_writes` and
+    `hold_tls` make these waits last until they are set to False. `break_writes` (an `OSError`; a
+    `NothingWritten` if the kernel took no byte) and `fail_tls` are errors to raise there. `is_open` is
+    False from `abort` or `drop` on.
     """
 
     def __init__(self, runtime: FakeRuntime, address: str = "192.0.2.1:80") -> None:

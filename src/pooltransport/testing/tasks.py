@@ -68,9 +68,7 @@ class Wait:
 class FakeTask:
     """A coroutine on its way. `done`, `result` and `error` say how it ended; `outcome` gives or raises it."""
 
-    def __init__(
-        self, runtime: FakeRuntime, coro: Coroutine[Any, Any, Any], name: str, context: Context
-    ) -> None:
+    def __init__(self, runtime: FakeRuntime, coro: Coroutine[Any, Any, Any], name: str, context: Context) -> None:
         self._runtime = runtime
         self._coro = coro
         self._context = context

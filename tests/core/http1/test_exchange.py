@@ -43,21 +43,37 @@ def pieces(data, how):
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+HINTS = b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\nA: b\r\n\r\n"
 #      name, method, answer, body, framing
 BOUNDED = [
     ("length", "GET", HEAD + b"Content-Length: 5\r\n\r\nhello", b"hello", Framing.LENGTH),
     ("length 0", "GET", HEAD + b"Content-Length: 0\r\n\r\n", b"", Framing.LENGTH),
     ("length twice the same", "GET", HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", b"hi", Framing.LENGTH),
-    ("chunked", "GET", HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello", Framing.CHUNKED),
+    (
+        "chunked",
+        "GET",
+        CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        b"hello",
+        Framing.CHUNKED,
+    ),
     ("chunked, empty", "GET", HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"", Framing.CHUNKED),
     ("HEAD", "HEAD", HEAD + b"Content-Length: 5\r\n\r\n", b"", Framing.NONE),
     ("HEAD, chunked", "HEAD", HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"", Framing.NONE),
     ("HEAD, nothing said", "HEAD", HEAD + b"\r\n", b"", Framing.NONE),
     ("204", "GET", b"HTTP/1.1 204 No Content\r\n\r\n", b"", Framing.NONE),
     ("304 with a length", "GET", b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", b"", Framing.NONE),
-    ("1xx before", "GET", b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\nA: b\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nhi", b"hi", Framing.LENGTH),
+    (
+        "1xx before",
+        "GET",
+        HINTS + HEAD + b"Content-Length: 2\r\n\r\nhi",
+        b"hi",
+        Framing.LENGTH,
+    ),
 ]
-CASES = pytest.mark.parametrize(("method", "data", "body", "framing"), [r[1:] for r in BOUNDED], ids=[r[0] for r in BOUNDED])
+CASES = pytest.mark.parametrize(
+    ("method", "data", "body", "framing"), [r[1:] for r in BOUNDED], ids=[r[0] for r in BOUNDED]
+)
 HOW = pytest.mark.parametrize("how", ["whole", "byte by byte"])
 
 
