@@ -32,7 +32,11 @@ def test_runs(block, server_factory):
     code = block.replace("https://api.example.com", server.url)
     assert code != block, "a block that reaches nothing shows nothing"
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     # asyncio's debug mode speaks of turns that took long: the first request's imports, on a busy machine.

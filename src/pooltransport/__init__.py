@@ -79,7 +79,7 @@ def __getattr__(name: str) -> object:
     module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from importlib import import_module  # noqa: PLC0415 - not before a name is asked for
 
     value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
     return value

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     get = commands.add_parser("get", help="make a request and print its phases")
     get.add_argument("url")
     get.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for all of it (default: 30)")
-    get.add_argument("--body", action="store_true", help="write the body to standard output, the phases to standard error")
+    get.add_argument(
+        "--body", action="store_true", help="write the body to standard output, the phases to standard error"
+    )
     commands.add_parser("demo", help="six ways in which a pool runs dry, against a server on loopback")
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":

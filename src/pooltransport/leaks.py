@@ -139,7 +139,7 @@ class LeakLog:
 
     def count(self, site: str, now: float) -> tuple[int, bool]:
         """Count one more leak of `site`; return how many there were and whether to speak."""
-        if len(self._sites) > 1000 and site not in self._sites:  # noqa: PLR2004 - sites are lines of code
+        if len(self._sites) > 1000 and site not in self._sites:
             self._sites.clear()
         row = self._sites.setdefault(site, [0, 0.0])
         row[0] += 1

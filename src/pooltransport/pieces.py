@@ -6,6 +6,7 @@ from typing import Any
 
 from .errors import ReadError
 
+
 def parse_json(content: bytes, kwargs: dict[str, Any]) -> Any:
     """Return `content` parsed; `kwargs` are those of `json.loads`."""
     import json  # noqa: PLC0415 - only who asks pays for it

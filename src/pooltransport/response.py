@@ -100,7 +100,7 @@ class _ResponseBase:
     @property
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
-        return 200 <= self._head.status < 300  # noqa: PLR2004 - RFC 9110 section 15.3
+        return 200 <= self._head.status < 300
 
     def _take(self) -> None:
         if self._taken:
@@ -126,9 +126,9 @@ class _ResponseBase:
 
     def _status_error(self) -> HTTPStatusError | None:
         status = self._head.status
-        if status < 400:  # noqa: PLR2004 - RFC 9110 section 15.5
+        if status < 400:
             return None
-        kind = "client" if status < 500 else "server"  # noqa: PLR2004
+        kind = "client" if status < 500 else "server"
         reason = f" {self._head.reason}" if self._head.reason else ""
         return HTTPStatusError(
             f"{kind} error {status}{reason} for {self.request.method} {self.url.redacted}", response=self
@@ -219,9 +219,7 @@ class Response(_ResponseBase):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
 

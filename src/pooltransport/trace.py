@@ -284,9 +284,7 @@ class client_trace:  # noqa: N801 - a context manager reads like a verb, as cont
         self._token = _block_traces.set((self._trace, *_block_traces.get()))
         return self._trace
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._token is not None:
             _block_traces.reset(self._token)
             self._token = None

@@ -165,9 +165,7 @@ class Transport(_TransportBase):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._warn_if_open()
         self.close()
 
@@ -223,7 +221,7 @@ class AsyncTransport(_TransportBase):
         request, clocks = self._warm_plan(url, n)
         await warm(self._engine, request, n, self._find_runtime(), clocks)
 
-    async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same as `Transport.drain`
+    async def drain(self, timeout: float | None = None) -> bool:
         """As `Transport.drain`."""
         return await drain(self._engine, timeout, self._find_runtime())
 
@@ -334,8 +332,7 @@ def default_async_transport() -> AsyncTransport:
     with _defaults_guard:
         for other in [other for other, kept in _async_defaults.items() if not _is_alive(kept)]:
             del _async_defaults[other]
-        transport = _async_defaults.setdefault(loop, _DefaultAsyncTransport(name="default"))
-    return transport
+        return _async_defaults.setdefault(loop, _DefaultAsyncTransport(name="default"))
 
 
 def _is_alive(transport: AsyncTransport) -> bool:
@@ -349,4 +346,3 @@ class _DefaultAsyncTransport(AsyncTransport):
         super()._forget(runtime)
         self._guard.disarm()
         _async_defaults.pop(runtime.loop, None)
-

@@ -298,6 +298,13 @@ class TestSlots:
         assert driver.closing == {conn: CloseReason.EVICTED_FOR_LIMIT}
         assert driver.closed() == [Dial(waiter.dial)]
 
+    def test_host_limit_evicts_in_the_host(self):
+        """Contract 1.2: another host's idle connection, though older, would not help."""
+        driver = Driver(max_conns_per_host=1)
+        _, conn = driver.make_idle("b1", "a1")
+        driver.ask("a2")
+        assert driver.closing == {conn: CloseReason.EVICTED_FOR_LIMIT}
+
     def test_total_evicts_least_recently_used_of_other_hosts(self):
         """Contract 1.3."""
         driver = Driver(max_conns=2)

@@ -277,6 +277,16 @@ class TestShared:
         driver.put(conn)
         assert (driver.stats.idle, driver.stats.leases) == (1, 0)
 
+    def test_newest_first(self):
+        """POOL-03: what was used last, not what was dialed last."""
+        driver = Driver()
+        first, second = driver.make("a1"), driver.make("a1")
+        for conn in (first, second):
+            driver.apply(driver.pool.set_capacity(conn, 3, driver.now))
+        driver.put(second)
+        driver.put(first)
+        assert driver.ask("a1") == first
+
     def test_capacity_may_fall_below_use(self):
         driver = Driver()
         conn = driver.make("a1", capacity=3)

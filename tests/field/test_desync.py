@@ -26,7 +26,15 @@ def answer(rng: random.Random, method: str, own: bytes) -> bytes:
         cut = rng.randrange(1, len(body))
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:cut], body[cut:]))
         trailer = rng.choice([b"", b"X-Sum: 1\r\n"])
-        return b"HTTP/1.1 200 OK\r\n" + mark + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n" + trailer + b"\r\n"
+        return (
+            b"HTTP/1.1 200 OK\r\n"
+            + mark
+            + b"Transfer-Encoding: chunked\r\n\r\n"
+            + chunks
+            + b"0\r\n"
+            + trailer
+            + b"\r\n"
+        )
     if kind == "204":
         return b"HTTP/1.1 204 No Content\r\n" + mark + b"\r\n"
     if kind == "304":
@@ -69,7 +77,7 @@ class Splitter:
         while (request := conn.read_request()) is not None:
             own = request.target.rpartition("/")[2].encode()
             told = self.arrived.setdefault(own, threading.Event())
-            rng = random.Random(f"{self.seed} {own!r}")  # noqa: S311
+            rng = random.Random(f"{self.seed} {own!r}")
             right = answer(rng, request.method, own)
             if request.target.startswith("/clean"):
                 conn.send(right)

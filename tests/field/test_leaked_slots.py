@@ -136,7 +136,8 @@ def test_row_2_blocks_left_early(colour, server_factory, scaled, size):
 
     run_colour(colour, body, max_conns_per_host=1)
     assert server.requests == blocks
-    assert server.peak == 1
+    # Above the drain limit each block closes its connection; the server may notice that after the next came.
+    assert server.peak <= (1 if size <= 262_144 else 2)
 
 
 # -- row 3 ---------------------------------------------------------------------------------------

@@ -376,7 +376,5 @@ class TestRow48HandshakesStayCheap:
         ca = tmp_path / "ca.pem"
         tls_ca.cert_pem.write_to_path(str(ca))
         count = scaled(5000, 240)
-        run_script(
-            tmp_path / "app.py", self.SCRIPT, server.url, count, env={"SSL_CERT_FILE": str(ca)}, timeout=400
-        )
+        run_script(tmp_path / "app.py", self.SCRIPT, server.url, count, env={"SSL_CERT_FILE": str(ca)}, timeout=400)
         assert server.accepted == count + 20

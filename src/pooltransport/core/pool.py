@@ -56,6 +56,7 @@ __all__ = [
     "Close",
     "ConnState",
     "Dial",
+    "DialState",
     "DialTicket",
     "Limits",
     "Pool",

@@ -28,7 +28,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip()
             return
         size = int(self.path.rpartition("/")[2]) if self.path.startswith("/bytes/") else 5
-        self._send(b"hello" if size == 5 else b"x" * size)  # noqa: PLR2004 - the length of hello
+        self._send(b"hello" if size == 5 else b"x" * size)
 
     def _send(self, body: bytes) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -98,9 +98,7 @@ class DemoServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._server.stopping.set()
         self._server.shutdown()
         self._server.server_close()

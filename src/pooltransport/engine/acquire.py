@@ -58,9 +58,7 @@ async def _wait_for(
     engine: Engine, key: ConnectKey, runtime: Runtime, clocks: Clocks, hooks: Hooks | None
 ) -> tuple[Connection, AcquireSource]:
     ledger = engine.ledger
-    waiter: Waiter[Connection] = Waiter(
-        key, runtime.new_latch(), (hooks, copy_context(), clocks.settings.tls)
-    )
+    waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), (hooks, copy_context(), clocks.settings.tls))
     try:
         ledger.apply(ledger.pool.get, waiter, engine.now())
     except QueueFull:
@@ -90,7 +88,8 @@ async def _wait_for(
         if isinstance(waiter.error, PoolClosedError):
             raise TransportClosed("the transport was closed while the request waited for a connection") from None
         raise waiter.error
-    assert waiter.conn is not None and waiter.source is not None, "an answer is a connection or an error"
+    assert waiter.conn is not None, "an answer is a connection or an error"
+    assert waiter.source is not None, "a connection comes from somewhere"
     waiter.conn.stream.on_idle_event = None
     return waiter.conn, waiter.source
 
@@ -128,9 +127,7 @@ def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[
     return at, settings.connect
 
 
-def _late(
-    engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: Setting, now: float
-) -> BaseException:
+def _late(engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: Setting, now: float) -> BaseException:
     key: ConnectKey = waiter.key  # type: ignore[assignment]
     dial = waiter.dial
     phase = "queue" if dial is None or dial.tag is None else dial.tag.phase

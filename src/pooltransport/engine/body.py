@@ -317,5 +317,3 @@ class Body:
 
 def _text(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
-
-

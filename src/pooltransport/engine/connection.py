@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pooltransport.core.keys import ConnectKey
     from pooltransport.runtime.protocols import Runtime, Stream
     from pooltransport.stats import CloseReason
-
     from pooltransport.trace import Hooks
 
 _ids = itertools.count(1)

@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pooltransport.errors import (
     ConnectError,

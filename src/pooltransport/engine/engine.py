@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pooltransport.core.http1.exchange import Exchange
 from pooltransport.core.http1.request import says_close
 from pooltransport.core.keys import ConnectKey, Host
-from pooltransport.core.pool import Limits
+from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
     InvalidRequest,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pooltransport.models import Request, Timeout
     from pooltransport.options import TransportOptions
     from pooltransport.runtime.protocols import Runtime
-    from pooltransport.trace import GotConnInfo, Hooks
+    from pooltransport.trace import GotConnInfo
 
     from .connection import Connection
 
@@ -266,12 +266,14 @@ class Engine:
 
     # -- what the ledger and dials ask ----------------------------------------------------------
 
-    def _start_dial(self, ticket: DialTicket[Connection], soon: bool) -> None:  # noqa: FBT001 - the ledger's callback
+    def _start_dial(self, ticket: DialTicket[Connection], soon: bool) -> None:
         waiter = ticket.waiter
         hooks, context, tls = (None, None, self.settings_of_none().tls) if waiter is None else waiter.tag
         job = DialJob(self, ticket, hooks, tls)
         ticket.tag = job
         job.start(context, soon=soon)
+        if ticket.state is DialState.ABORTED:
+            job.abort()  # another thread said so before there was a job to tell
 
     def settings_of_none(self) -> ClockSettings:
         """Return the clocks of a request that says nothing itself."""
@@ -305,7 +307,7 @@ def is_coroutine_function(function: Any) -> bool:
         code = getattr(candidate, "__code__", None)
         if code is not None:
             return bool(code.co_flags & 0x80)
-    code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+    code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004 - its code is looked at
     return code is not None and bool(code.co_flags & 0x80)
 
 
@@ -321,4 +323,3 @@ def close_reason_of(error: BaseException) -> CloseReason:
     if isinstance(error, ReadError):
         return CloseReason.READ_ERROR
     return CloseReason.WRITE_ERROR if isinstance(error, WriteError) else CloseReason.BAD_STATE
-

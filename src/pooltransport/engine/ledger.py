@@ -60,9 +60,7 @@ class Ledger:
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
-        self.transport_hooks = (
-            None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
-        )
+        self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         self._told_hooks: set[str] = set()
         self._log = leaks.LeakLog()
         self.epoch = 0
@@ -77,6 +75,7 @@ class Ledger:
         self.dials: set[DialJob] = set()
         self._dropped: deque[Lease | None] = deque()  # None: the transport itself
         self._reports: deque[Callable[[], None]] = deque()
+        self._unsaid: list[Any] = []  # decisions that an interrupted call could not carry out
         self._on_quiet: list[Callable[[], None]] = []
         self._watcher: Runtime | None = None
 
@@ -84,28 +83,36 @@ class Ledger:
 
     def apply(self, method: Callable[..., Sequence[Any]], *args: Any) -> Sequence[Any]:
         """Tell the pool a fact and do what it decides; return the actions, done."""
+        failure: BaseException | None = None
         with self._mutex:
             try:
                 actions = method(*args)
             except (QueueFull, PoolClosedError):
                 raise
-            except BaseException:
-                # A KeyboardInterrupt may land anywhere; the counts are taken anew (contract 3.9).
-                self.pool.rebuild()
-                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                # A KeyboardInterrupt may land anywhere: the counts are taken anew, and what was decided
+                # and never said is said now (contract 3.9).
+                failure = error
+                actions = self.pool.rebuild(self.now())
         if actions:
             self._act(actions, soon=False)
         if self._dropped:
             self.kick()
+        if failure is not None:
+            raise failure
         return actions
 
     def take(self, key: Any, now: float) -> Connection | None:
         """Return an idle connection that may be had at once, or None."""
         with self._mutex:
-            conn = self.pool.take(key, now)
+            try:
+                conn = self.pool.take(key, now)
+            except BaseException:
+                self._unsaid += self.pool.rebuild(now)
+                raise
         if conn is not None:
             conn.stream.on_idle_event = None
-        if self._dropped:
+        if self._dropped or self._unsaid:
             self.kick()
         return conn
 
@@ -231,10 +238,10 @@ class Ledger:
 
     def kick(self) -> None:
         """Give back what finalizers left, unless somebody holds the mutex, who will do it then."""
-        while self._dropped:
+        while self._dropped or self._unsaid:
             if not self._mutex.acquire(blocking=False):
                 return
-            actions: list[Any] = []
+            actions, self._unsaid = self._unsaid, []
             lost: list[Lease] = []
             try:
                 while self._dropped:

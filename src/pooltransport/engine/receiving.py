@@ -37,11 +37,11 @@ async def receive_head(
     while True:
         head = exchange.next_head() if exchange.started else None
         if head is not None:
-            if head.status >= 200 or head.status == 101:  # noqa: PLR2004 - RFC 9110 section 15.2
+            if head.status >= 200 or head.status == 101:
                 return head
             if hooks is not None:
                 _tell_informational(lease, head, expected=continue_until is not None)
-            if continue_until is not None and head.status == 100:  # noqa: PLR2004
+            if continue_until is not None and head.status == 100:
                 return head
             continue
         at, setting = headers_at, settings.response_header
@@ -55,7 +55,11 @@ async def receive_head(
             data = await stream.receive(at)
         except Expired:
             now = lease.conn.runtime.now()
-            if continue_until is not None and now >= continue_until and (clocks.deadline is None or now < clocks.deadline):
+            if (
+                continue_until is not None
+                and now >= continue_until
+                and (clocks.deadline is None or now < clocks.deadline)
+            ):
                 raise
             raise clocks.expired("headers", setting, now, where=lease.origin, done=True) from None
         except OSError as error:
@@ -65,7 +69,9 @@ async def receive_head(
         if not exchange.started:
             sent.response_started = True
             if hooks is not None:
-                hooks.tell("got_first_response_byte", FirstByteInfo(lease.conn.runtime.now() - (sent.at or clocks.started)))
+                hooks.tell(
+                    "got_first_response_byte", FirstByteInfo(lease.conn.runtime.now() - (sent.at or clocks.started))
+                )
         exchange.feed(data)
 
 
@@ -73,7 +79,7 @@ def _tell_informational(lease: Lease, head: Head, *, expected: bool) -> None:
     hooks = lease.hooks
     assert hooks is not None, "asked only with hooks"
     info = InformationalInfo(head.status, Headers._from_raw(head.headers))  # noqa: SLF001 - ours
-    if expected and head.status == 100:  # noqa: PLR2004 - RFC 9110 section 15.2.1
+    if expected and head.status == 100:
         hooks.tell("got_100_continue", info)
     hooks.tell("got_1xx_response", info)
 
@@ -102,7 +108,7 @@ async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent)
     try:
         while True:
             head = exchange.next_head() if exchange.started else None
-            if head is not None and head.status >= 200:  # noqa: PLR2004 - a final answer
+            if head is not None and head.status >= 200:
                 return head
             if head is None:
                 data = await lease.conn.stream.receive(until)
@@ -112,5 +118,3 @@ async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent)
                 exchange.feed(data)
     except (Expired, OSError, RemoteProtocolError):
         return None
-
-

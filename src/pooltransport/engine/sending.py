@@ -183,9 +183,7 @@ async def _write(data: bytes, lease: Lease, clocks: Clocks, sent: Sent) -> None:
     sent.bytes_written += len(data)
 
 
-async def _await_continue(
-    lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent, timeout: float
-) -> Head | None:
+async def _await_continue(lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent, timeout: float) -> Head | None:
     """Wait for 100 (Continue). Silence means that the body is sent anyway; a final answer that it is not."""
     if lease.hooks is not None:
         lease.hooks.tell("wait_100_continue", Wait100ContinueInfo(timeout))
@@ -194,10 +192,8 @@ async def _await_continue(
         head = await receive_head(lease, exchange, clocks, sent, continue_until=sent.at + timeout)
     except Expired:
         return None
-    if head.status >= 200:  # noqa: PLR2004 - a final answer
+    if head.status >= 200:
         if lease.hooks is not None:
             lease.hooks.tell("wrote_request", None)
         return head
     return None
-
-

@@ -293,9 +293,7 @@ class TrioRuntime:
     def new_latch(self) -> TrioLatch:
         return TrioLatch(self.loop)
 
-    def spawn(
-        self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object
-    ) -> TrioTask:
+    def spawn(self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object) -> TrioTask:
         scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(_in_scope, scope, fn, args, context=context)
         return TrioTask(self, scope)
@@ -374,7 +372,7 @@ async def _in_scope(
 
 
 async def _keep_house(tick: Callable[[], float | None]) -> None:
-    while (delay := tick()) is not None:
+    while (delay := tick()) is not None:  # noqa: ASYNC110 - it keeps house, it waits for nothing
         await anyio.sleep(delay)
 
 

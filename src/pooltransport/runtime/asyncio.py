@@ -175,4 +175,3 @@ async def _sentinel(fn: Callable[[], None]) -> AsyncGenerator[None, None]:
     finally:
         fn()
         await asyncio.sleep(0)  # the turn in which the aborted transports close their sockets
-

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
-import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,8 @@ from .protocols import Address, Expired, NothingWritten
 from .sockets import Probe, names, tls_info, unsolicited
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Coroutine
 
     from pooltransport.trace import TLSInfo

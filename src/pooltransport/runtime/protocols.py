@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pooltransport.trace import TLSInfo
 
 
-class Expired(Exception):  # noqa: N818 - a fact for the engine, never seen by users
+class Expired(Exception):
     """The moment given to a waiting call has come."""
 
 
@@ -121,9 +121,7 @@ class Runtime(Protocol):
     def new_latch(self) -> Latch:
         """Make a latch to be waited for on this runtime."""
 
-    def spawn(
-        self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object
-    ) -> Task:
+    def spawn(self, context: Context | None, fn: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Task:
         """Run ``fn(*args)`` in the background in `context` (None: an empty one). It must not raise.
         Only on the runtime's own loop: elsewhere `post` it.
         """

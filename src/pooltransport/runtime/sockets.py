@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.stats import CloseReason
 from pooltransport.trace import TLSInfo
 
 if TYPE_CHECKING:
+    import ssl
+
     from .protocols import Address, SocketOptions
 
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)

@@ -113,9 +113,7 @@ class ThreadStream:
         self._enter()
         try:
             self._set_timeout(at)
-            wrapped = context.wrap_socket(
-                self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
+            wrapped = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
             # Published before the look at `_aborted`: an abort that shut down the old object has set it.
             self._sock = wrapped
             if self._aborted:

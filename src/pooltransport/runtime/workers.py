@@ -143,4 +143,3 @@ def _keep_house(state: _State) -> None:
         state.keeping.release()
     if state.ticks and state.keeping.acquire(blocking=False):
         _keep_house(state)  # a new tick came between the last look and the release
-

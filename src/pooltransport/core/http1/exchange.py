@@ -116,7 +116,7 @@ class Exchange:
         # Some of what was fed may be body: only what the headers used counts.
         if self._fed > self._limit and self._fed - self._codec.unused() > self._limit:
             raise self._too_long()
-        if head.status >= 200 or head.status == _SWITCHING_PROTOCOLS:  # noqa: PLR2004 - RFC 9110 15.2
+        if head.status >= 200 or head.status == _SWITCHING_PROTOCOLS:
             self._finish_head(head)
         return head
 
@@ -157,9 +157,9 @@ class Exchange:
 
     def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
         tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
-        if b"close" in tokens:
-            self._keep_alive = False
-        elif head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields):
+        if b"close" in tokens or (
+            head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
+        ):
             self._keep_alive = False
         hint = fields.get(b"keep-alive")
         if hint is not None:
@@ -241,7 +241,7 @@ def parse_keep_alive(value: bytes) -> tuple[float | None, int | None]:
     for part in value.split(b","):
         name, _, number = part.strip().partition(b"=")
         number = number.strip(b' "')
-        if number.isdigit() and len(number) < 10:  # noqa: PLR2004 - thirty years of seconds
+        if number.isdigit() and len(number) < 10:
             if name.strip().lower() == b"timeout":
                 timeout = float(number)
             elif name.strip().lower() == b"max":

@@ -34,7 +34,7 @@ class H11Codec:
         request = _requests.get(method)
         if request is None:
             request = h11.Request(method=method, target="/", headers=[("Host", "")])
-            if len(_requests) < 64:  # noqa: PLR2004 - methods are few; a caller's inventions stay out
+            if len(_requests) < 64:
                 _requests[method] = request
         connection.send(request)
         connection.send(_END)

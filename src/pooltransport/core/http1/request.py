@@ -21,8 +21,7 @@ def head(request: Request, *, close: bool) -> bytes:
     """
     items = request.raw_header_items()
     parts = [
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n"
-        % (request.method.encode("ascii"), request.url.target, request.host_header)
+        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode("ascii"), request.url.target, request.host_header)
     ]
     parts += [b"%b: %b\r\n" % item for item in items if item[0].lower() not in _OURS]
     parts.append(_framing(request))
