@@ -80,7 +80,7 @@ class TestRow26IdleReaping:
             await c.wait_until(lambda: server.requests == 15 and not server_holds(server))
             await c.wait_until(lambda: kernel.sockets_to(server.port) == 0)
             # The period of the housekeeper, and a loaded machine's due.
-            assert time.monotonic() - closed_at <= 1.0 + 0.3
+            assert time.monotonic() - closed_at <= 1.0 + 1.0
             assert c.transport.stats().closed == {"server_closed_idle": 15}
 
         run_colour(colour, body)
