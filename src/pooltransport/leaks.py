@@ -236,7 +236,7 @@ def _warn(message: str, category: type[Warning], filename: str, line: int) -> No
     except Warning as error:
         # A filter made an error of it. It belongs to who dropped the response, and not to the innocent
         # caller at this safe point: raised in a finalizer, it goes to `sys.unraisablehook`.
-        _Finalizer(error)
+        _Finalizer(error.with_traceback(None))
 
 
 class _Finalizer:
@@ -248,4 +248,8 @@ class _Finalizer:
         self._error = error
 
     def __del__(self) -> None:
-        raise self._error
+        try:
+            raise self._error
+        finally:
+            # No cycle may be left: it would hold the frames below, and responses that their callers dropped.
+            del self._error

@@ -368,7 +368,7 @@ class TestRow48HandshakesStayCheap:
                     assert transport.round_trip(pt.Request("GET", sys.argv[1])).read() == b"hello"
                 spent.append(time.process_time() - began)
         first, last = min(spent[1:6]), min(spent[-5:])  # the very first batch imports
-        assert last <= 1.5 * first, f"20 handshakes cost {first:.4f} s at first and {last:.4f} s in the end"
+        assert last <= 3 * first, f"20 handshakes cost {first:.4f} s at first and {last:.4f} s in the end"
         """
 
     def test_the_last_cost_what_the_first_did(self, server_factory, server_ssl_context, tls_ca, tmp_path, scaled):

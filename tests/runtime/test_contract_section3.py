@@ -166,7 +166,7 @@ class TestItem1Reentrant:
             server.url,
             rounds,
             env={"SSL_CERT_FILE": str(ca)},
-            timeout=300 if rounds > 50 else 40,
+            timeout=300 if rounds > 50 else 55,
         )
         assert server.requests == 6 * rounds
 
@@ -366,7 +366,9 @@ class TestItem4Abort:
 
 
 class TestItem5Staleness:
-    def test_session_tickets_keep_an_idle_connection(self, colour, server_factory, server_ssl_context, client_ssl_context):
+    def test_session_tickets_keep_an_idle_connection(
+        self, colour, server_factory, server_ssl_context, client_ssl_context
+    ):
         server = server_factory(ok(), tls=server_ssl_context)
 
         async def body(c):

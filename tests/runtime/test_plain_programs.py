@@ -99,7 +99,7 @@ class TestLeakOnStderr:
 
     def test_detection_off_is_silent_and_still_gives_the_slot_back(self, server_factory, tmp_path):
         server = server_factory(ok(b"x" * 3_000_000))
-        careless = "\n        ".join(["for _ in range(5):", "    careless(sys.argv[1])", "transport.close()"])
+        careless = "for _ in range(5):\n            careless(sys.argv[1])\n        transport.close()"
         done = run_script(
             tmp_path / "app.py",
             program("threads", end=careless),

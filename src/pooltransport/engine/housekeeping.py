@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 
+_AFTER_A_FAILURE = 1.0
+
+
 class Keeper:
     """Ticks for one ledger as long as that lives."""
 
@@ -27,7 +30,13 @@ class Keeper:
             leaks.flush()
         if ledger is None or ledger.epoch != self._epoch:
             return None
-        return ledger.tick()
+        try:
+            return ledger.tick()
+        except Exception:  # the house of every other transport is kept by this thread or loop too
+            import logging  # noqa: PLC0415 - a bug of ours pays for it
+
+            logging.getLogger("pooltransport.pool").exception("keeping house failed")
+            return _AFTER_A_FAILURE
 
 
 _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()

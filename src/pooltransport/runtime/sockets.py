@@ -62,12 +62,20 @@ class Probe:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._poller = select.poll()
-        self._poller.register(sock, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+        self._poller = self._make()
+
+    def _make(self) -> select.poll:
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+        return poller
 
     def events(self) -> int:
-        """Return what is there to read or to know, 0 for nothing."""
-        events = self._poller.poll(0)
+        """Return what is there to read or to know, 0 for nothing; from any thread."""
+        try:
+            events = self._poller.poll(0)
+        except RuntimeError:
+            # The housekeeper asks at this moment, and a poll object serves one at a time.
+            events = self._make().poll(0)
         return events[0][1] if events else 0
 
     def gone(self) -> bool:

@@ -68,6 +68,7 @@ class ThreadStream:
 
     __slots__ = (
         "_aborted",
+        "_closed",
         "_closer",
         "_inside",
         "_on_closed",
@@ -85,7 +86,9 @@ class ThreadStream:
         self._inside: list[None] = []
         self._aborted = False
         self._closer = _thread.allocate_lock()
-        self._on_closed: Callable[[], None] | None = None
+        self._closed = False
+        # A list: a dial that is aborted as it ends is aborted by two, and both must hear of it.
+        self._on_closed: list[Callable[[], None]] = []
         self._timeout: float | None = -1.0
         self._probe = Probe(sock)
         self.remote_addr = self.local_addr = ""
@@ -221,7 +224,7 @@ class ThreadStream:
             self._leave()
 
     def abort(self, on_closed: Callable[[], None]) -> None:
-        self._on_closed = on_closed
+        self._on_closed.append(on_closed)
         self._inside.append(None)  # holds the descriptor open while it is shut down
         self._aborted = True
         try:
@@ -240,6 +243,8 @@ class ThreadStream:
             fd = self._sock.detach()
             if fd >= 0:
                 os.close(fd)
+            self._closed = True
+            self._tell_closed()
 
     def _enter(self) -> None:
         self._inside.append(None)
@@ -251,8 +256,17 @@ class ThreadStream:
         self._inside.pop()
         if self._aborted and not self._inside and self._closer.acquire(blocking=False):
             self._sock.close()
-            if self._on_closed is not None:
-                self._on_closed()
+            self._closed = True
+        if self._closed:
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        while self._on_closed:
+            try:
+                tell = self._on_closed.pop()
+            except IndexError:
+                return  # told by another thread
+            tell()
 
     def _set_timeout(self, at: float | None) -> None:
         """Set the socket's timeout unless it is right to a few milliseconds: most calls on a warm
