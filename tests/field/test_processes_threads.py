@@ -275,6 +275,35 @@ class TestRow45Threads:
                 assert server.peak <= limits.get("max_conns_per_host", threads)
 
 
+class TestRow45TheHousekeeperAsksToo:
+    @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+    def test_while_requests_take_the_same_connection(
+        self, secure, server_factory, server_ssl_context, client_ssl_context, scaled
+    ):
+        """A short idle timeout makes the housekeeper look often: a poll object serves one thread at a time."""
+        server = server_factory(ok(), tls=server_ssl_context if secure else None)
+        rounds = scaled(20_000, 1000)
+        options = {"max_conns": 4, "idle_conn_timeout": 0.002, "ssl_context": client_ssl_context}
+        failures = []
+        with pt.Transport(**options) as transport:
+
+            def user() -> None:
+                try:
+                    for _ in range(rounds // 4):
+                        assert transport.round_trip(pt.Request("GET", server.url)).read() == b"hello"
+                except BaseException as error:
+                    failures.append(error)
+
+            crowd = [threading.Thread(target=user) for _ in range(4)]
+            for thread in crowd:
+                thread.start()
+            for thread in crowd:
+                thread.join(300)
+            assert not failures
+            stats = transport.stats()
+            assert (stats.active, stats.waiting, stats.leases) == (0, 0, 0)
+
+
 # -- row 46 -------------------------------------------------------------------------------------
 
 

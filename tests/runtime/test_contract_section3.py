@@ -526,16 +526,16 @@ class TestItem7Loops:
 
         server = server_factory(stall)
         transport = pt.AsyncTransport()
-        reading = threading.Event()
+        reading = []
 
         async def reader():
             response = await transport.round_trip(pt.Request("GET", server.url))
-            reading.set()
+            reading.append(1)
             with pytest.raises(pt.TransportClosed):
                 await response.aread()
 
         async def closer():
-            while not reading.is_set():
+            while len(reading) < 2:
                 await asyncio.sleep(0.002)
             await transport.aclose()
 

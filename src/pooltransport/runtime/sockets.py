@@ -58,15 +58,16 @@ def names(sock: socket.socket) -> tuple[str, str]:
 class Probe:
     """Asks the kernel about one idle socket: a poll object made once, one system call a question."""
 
-    __slots__ = ("_poller", "_sock")
+    __slots__ = ("_fd", "_poller", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._fd = sock.fileno()  # `sock` loses it when TLS wraps it
         self._poller = self._make()
 
     def _make(self) -> select.poll:
         poller = select.poll()
-        poller.register(self._sock, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+        poller.register(self._fd, select.POLLIN | getattr(select, "POLLRDHUP", 0))
         return poller
 
     def events(self) -> int:
