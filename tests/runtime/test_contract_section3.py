@@ -19,6 +19,7 @@ import pytest
 import trio
 
 import pooltransport as pt
+from pooltransport.runtime.sockets import Probe
 from tests.support import kernel
 from tests.support.colours import run_colour
 from tests.support.responders import Responder, head, ok, routes
@@ -429,6 +430,30 @@ class TestItem5Staleness:
             wait.set()
 
         run_colour(colour, body, ssl_context=client_ssl_context)
+
+    def test_two_threads_may_ask_about_one_socket_at_once(self):
+        """The housekeeper and a request that takes the connection; and TLS has taken the socket object's descriptor."""
+        ours, theirs = socket.socketpair()
+        failures = []
+        with ours, theirs:
+            probe = Probe(ours)
+            number = ours.detach()  # as `wrap_socket` does
+            again = socket.socket(fileno=number)
+
+            def ask() -> None:
+                try:
+                    for _ in range(20_000):
+                        assert not probe.gone()
+                except BaseException as error:
+                    failures.append(error)
+
+            with again:
+                threads = [threading.Thread(target=ask) for _ in range(3)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+        assert not failures
 
 
 # -- 7 ------------------------------------------------------------------------------------------
