@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
 from pooltransport.errors import PoolQueueFull, PoolTimeout, TransportClosed
-from pooltransport.stats import AcquireSource
+from pooltransport.stats import AcquireSource, CloseReason
 from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
 
 from .clocks import Setting
@@ -41,7 +41,11 @@ async def acquire(
         if conn is None:
             conn, source = await _wait_for(engine, key, runtime, clocks, hooks)
         if source is AcquireSource.REUSED:
-            stale = conn.stream.check()
+            try:
+                stale = conn.stream.check()
+            except BaseException:
+                ledger.apply(ledger.pool.remove, conn, CloseReason.BAD_STATE)
+                raise
             if stale is not None:
                 ledger.apply(ledger.pool.remove, conn, stale)
                 continue
