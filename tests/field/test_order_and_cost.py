@@ -5,12 +5,16 @@ Costs are counted, not timed: the lines of the pool's own code that run, and the
 
 from __future__ import annotations
 
+import math
+import os
 import random
 import socket
 import statistics
 import sys
 import threading
 import time
+
+import pytest
 
 import pooltransport as pt
 from pooltransport.core.pool import Dial, Limits, Pool, Waiter
@@ -270,19 +274,23 @@ def test_row_17_work_of_a_release(loop_colour, server_factory, scaled):
 # -- row 18 --------------------------------------------------------------------------------------
 
 
-async def make_idle(c, server, count):
+async def make_idle(c, server, count, transport=None):
     """Leave `count` idle connections: as many responses held at once."""
-    held = [await c.get(server.url + "/held") for _ in range(count)]
+    held = [await c.get(server.url + "/held", transport=transport) for _ in range(count)]
     for response in held:
         await c.read(response)
-    assert c.transport.stats().idle == count
+    assert (transport or c.transport).stats().idle == count
 
 
-async def count_one(c, url):
-    await c.fetch(url)
-    with Counted() as counted:
+async def count_least(c, url):
+    """Count what one warm request costs: the least of a few, since the housekeeper may tick beside one."""
+    samples = []
+    for _ in range(5):
         await c.fetch(url)
-    return counted
+        with Counted() as counted:
+            await c.fetch(url)
+        samples.append(counted)
+    return min(samples, key=lambda sample: sample.lines)
 
 
 @Responder
@@ -293,39 +301,65 @@ def held(conn, request):
     conn.send(b"k")
 
 
-def test_row_18_idle_connections_cost_nothing(colour, server_factory, scaled, full):
-    """Row 18: at 1 and at 1,000 idle: 1 poll, the same calls and lines; CPU (of this thread) at most 1.2 times."""
-    counts, cpu = {}, {}
+def test_row_18_idle_connections_cost_nothing(colour, server_factory, scaled):
+    """Row 18: at 1 and at 1,000 idle: 1 poll, the same calls and lines."""
+    counts = {}
     most = scaled(1000, 50)
     server = server_factory(routes({"/": ok(), "/held": held}))
 
-    def run(size):
-        async def body(c):
+    async def body(c):
+        for size in (1, most):
             await make_idle(c, server, size)
-            samples = [await count_one(c, server.url + "/") for _ in range(5)]
-            counts[size] = min(samples, key=lambda sample: sample.lines)
+            counts[size] = await count_least(c, server.url + "/")
             assert c.transport.stats().idle == size
-            if full:
-                spent = []
-                for _ in range(9):
-                    began = time.thread_time()
-                    for _ in range(100):
-                        await c.fetch(server.url + "/")
-                    spent.append(time.thread_time() - began)
-                cpu[size] = min(spent)
 
-        run_colour(colour, body, max_idle_conns=None)
-
-    for size in (1, most):
-        run(size)
+    run_colour(colour, body, max_idle_conns=None)
     one, many = counts[1], counts[most]
     assert one.pool_lines > 5, "else nothing was counted"
     assert many.polls <= 1
     assert many.pool_calls == one.pool_calls <= 2
     assert many.pool_lines == one.pool_lines
     assert many.lines <= one.lines * 1.2
-    if full:
-        assert cpu[most] <= 1.2 * cpu[1]
+
+
+def pin_to_one_processor(request):
+    """Keep this thread, and those it starts, on one processor until the test ends."""
+    before = os.sched_getaffinity(0)
+    request.addfinalizer(lambda: os.sched_setaffinity(0, before))
+    os.sched_setaffinity(0, {random.choice(sorted(before))})
+
+
+@pytest.mark.full
+def test_row_18_idle_connections_cost_no_time(request, colour, server_factory):
+    """Row 18: the CPU time of a request at 1,000 idle, of this thread, is at most 1.2 times that at 1.
+
+    All threads run on one processor: where the server's thread of a connection happens to run changes what waking
+    it costs, by half. Two transports take turns, so that a machine that is slower for a while is so for both. What
+    the code costs is the least that was ever seen; a busy machine only adds to it.
+    """
+    pin_to_one_processor(request)
+    server = server_factory(routes({"/": ok(), "/held": held}))
+    least = {}
+
+    async def body(c):
+        transports = {size: c.make_transport(max_idle_conns=None) for size in (1, 1000)}
+        for size, transport in transports.items():
+            await make_idle(c, server, size, transport)
+        for turn in range(300):
+            for size, transport in transports.items():
+                began = time.thread_time()
+                for _ in range(20):
+                    response = await c.get(server.url + "/", transport=transport)
+                    await c.read(response)
+                least[size] = min(time.thread_time() - began, least.get(size, math.inf))
+            if turn >= 20 and least[1000] <= 1.2 * least[1]:
+                break
+        for size, transport in transports.items():
+            assert transport.stats().idle == size
+            await c.close_transport(transport)
+
+    run_colour(colour, body)
+    assert least[1000] <= 1.2 * least[1]
 
 
 def test_row_18_a_queue_elsewhere_costs_nothing(loop_colour, server_factory, scaled):
@@ -334,11 +368,10 @@ def test_row_18_a_queue_elsewhere_costs_nothing(loop_colour, server_factory, sca
     busy, free = server_factory(slow(gate)), server_factory(ok())
 
     async def body(c):
-        none = await count_one(c, free.url)
+        none = await count_least(c, free.url)
         handles = [await c.start(lambda: c.fetch(busy.url)) for _ in range(scaled(10_000, 300))]
         await c.wait_until(lambda: c.transport.stats().waiting == len(handles) - 1)
-        samples = [await count_one(c, free.url) for _ in range(3)]
-        many = min(samples, key=lambda sample: sample.lines)
+        many = await count_least(c, free.url)
         for handle in handles:
             handle.cancel()
         await c.wait_until(lambda: all(handle.done for handle in handles), patience=50.0)
