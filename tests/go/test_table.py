@@ -1,4 +1,4 @@
-"""Every row of `rows.txt` in a finished area is cited by a test here, or listed in docs/go-differences.md with its reason."""
+"""Every row of a finished area is cited by a test here, or listed with its reason in docs/go-differences.md."""
 
 from __future__ import annotations
 

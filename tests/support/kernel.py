@@ -75,7 +75,10 @@ def wait_received(sock: socket.socket, seconds: float = 5.0) -> None:
     or is closed. (Its acknowledgement would come up to 200 ms later.)
     """
     deadline = time.monotonic() + seconds
-    address, sent = sock.getpeername(), _bytes(sock, _SENT)
+    try:
+        address, sent = sock.getpeername(), _bytes(sock, _SENT)
+    except OSError:  # ENOTCONN: the client has closed it already
+        return
     while (received := _received_at(address)) is not None and received < sent:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{received} of {sent} bytes have arrived")
