@@ -15,12 +15,17 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
+from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
     from .trace import ClientTrace
+
+    Path = str | os.PathLike[str]
+    ClientCert = Path | tuple[Path] | tuple[Path, Path] | tuple[Path, Path, str]
 
 
 class DialRequest(NamedTuple):
@@ -62,7 +67,9 @@ class OptionsDict(TypedDict, total=False):
     drain_timeout: float
     retry_stale: bool
     proxy: None
-    ssl_context: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
@@ -164,12 +171,6 @@ def _no_proxy(name: str, value: object) -> str | None:
     return f"{name}: proxies are not supported by this version; leave it None"
 
 
-def _context(name: str, value: object) -> str | None:
-    if value is None or hasattr(value, "wrap_bio"):
-        return None
-    return f"{name}: must be None or an ssl.SSLContext, not {type(value).__name__}"
-
-
 def _trace(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "put_idle_conn"):
         return None
@@ -235,7 +236,9 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
     "proxy": (None, _no_proxy),
-    "ssl_context": (None, _context),
+    "ssl_context": (None, check_context),
+    "ca_file": (None, check_ca_file),
+    "client_cert": (None, check_client_cert),
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
     "resolver": (None, _callable_or_none),
@@ -285,7 +288,9 @@ class TransportOptions:
     drain_timeout: float
     retry_stale: bool
     proxy: None
-    ssl_context: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
@@ -329,6 +334,10 @@ class TransportOptions:
             yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
         if self.uds is not None and self.local_address is not None:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
+        if self.ssl_context is not None and self.ca_file is not None:
+            yield "ssl_context and ca_file exclude each other: both say whom to trust"
+        if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
+            yield "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         if self.dial is not None:
             refused = ("uds", "local_address", "socket_options", "resolver")
             for name in refused:
@@ -348,8 +357,14 @@ class TransportOptions:
         raise AttributeError("TransportOptions is frozen: use replace()")
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in _TABLE if name in self.explicit)
+        given = ", ".join(f"{name}={self._shown(name)!r}" for name in _TABLE if name in self.explicit)
         return f"TransportOptions({given})"
+
+    def _shown(self, name: str) -> object:
+        value = getattr(self, name)
+        if name == "client_cert" and isinstance(value, tuple):
+            return (*value[:2], *("***" for _ in value[2:]))  # a password is in no log
+        return value
 
 
 def _unknown(name: str) -> str:

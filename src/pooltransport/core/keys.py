@@ -3,7 +3,7 @@
 | part | example | why it is in the key |
 | --- | --- | --- |
 | host | (None, "https", "api.example", 443) | where it goes; also the budget of the limits (contract 1.2) |
-| trust | the TLS context, by identity | a connection verified by other rules must not be reused |
+| trust | whose word counts, and what is shown | a connection verified by other rules must not be reused |
 | server_hostname | "api.example" | the name that was verified |
 | uds, local_address | "/run/x.sock" | the way it takes |
 | runtime | one colour on one event loop | a socket belongs to one event loop (contract 3.7) |
@@ -30,21 +30,46 @@ class Host(NamedTuple):
         return f"{self.scheme}://{name}:{self.port}"
 
 
+class Trust(NamedTuple):
+    """By which rules a server is verified, and what it is shown of the client.
+
+    `authority`: a context of the user's, by identity, or the name of what is trusted instead. Files
+    are named and not read: what is in them may change, and connections with it (contract 5.7).
+    """
+
+    authority: object
+    ca_file: str | None = None
+    client_cert: tuple[str, str | None] | None = None
+
+
 class ConnectKey:
     """Everything that makes a connection usable for a request. Compared by identity: intern it."""
 
-    __slots__ = ("host", "host_port", "origin", "runtime", "server_hostname", "trust", "uds")
+    __slots__ = ("host", "host_port", "local_address", "origin", "runtime", "server_hostname", "trust", "uds")
 
     def __init__(
-        self, host: Host, *, trust: object, server_hostname: str | None, uds: str | None, runtime: Any
+        self,
+        host: Host,
+        *,
+        trust: Trust | None,
+        server_hostname: str | None,
+        uds: str | None,
+        local_address: tuple[str, int] | None,
+        runtime: Any,
     ) -> None:
         self.host = host
         self.trust = trust
         self.server_hostname = server_hostname
         self.uds = uds
+        self.local_address = local_address
         self.runtime = runtime
         self.origin = str(host)
         self.host_port = self.origin.partition("://")[2]
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Everything that tells two keys apart."""
+        return self.host, self.trust, self.server_hostname, self.uds, self.local_address, self.runtime
 
     def __repr__(self) -> str:
         return f"<ConnectKey {self.origin}>"

@@ -7,6 +7,8 @@ says 600 s gets 600 s. Phase clocks restart with a retry, the total never does.
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pooltransport.errors import (
@@ -23,6 +25,10 @@ from pooltransport.models import UNSET
 if TYPE_CHECKING:
     from pooltransport.models import Timeout
     from pooltransport.options import TransportOptions
+
+# The clock that goes on while the machine is suspended, which `time.monotonic` does not do. (On macOS
+# `time.monotonic` is another clock than CLOCK_MONOTONIC, and that one goes on.)
+_AWAKE_CLOCK: int | None = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
 
 # A wait that no clock bounds does not exist (contract 1.6).
 _LAST_RESORT_ACQUIRE = 60.0
@@ -125,3 +131,12 @@ class Clocks:
             seconds=seconds,
             may_have_been_processed=done,
         )
+
+
+def seconds_asleep() -> float:
+    """Return a number that grows by as many seconds as the machine is suspended; never too large, since
+    the clock that goes on is read first. Constant where there is no such clock.
+    """
+    if _AWAKE_CLOCK is None:
+        return 0.0
+    return time.clock_gettime(_AWAKE_CLOCK) - time.monotonic()

@@ -11,9 +11,10 @@ import random
 import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pooltransport.errors import (
+    ConfigError,
     ConnectError,
     ConnectTimeout,
     DNSError,
@@ -34,6 +35,7 @@ from pooltransport.trace import (
     TLSHandshakeStartInfo,
 )
 
+from . import tls_errors
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _LIFETIME_JITTER = 0.1
-_NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"))
 # Go gives each address its share of what is left, but no less than this.
 _LEAST_SHARE = 2.0
 
@@ -71,6 +72,7 @@ class DialJob:
         self._began = self._aborted = self._reported = False
         self._attempts: list[tuple[str, BaseException]] = []
         self._at: float | None = None
+        self._context: Any = None
 
     # -- beginning and end ----------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class DialJob:
         now = self._engine.now()
         conn = Connection(self.key, self.runtime, stream, engine.new_codec(), now)
         conn.on_idle_event = partial(engine.idle_event, conn)
+        conn.context = self._context
         retire_at = None
         if options.max_conn_lifetime is not None:
             retire_at = now + options.max_conn_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1 + _LIFETIME_JITTER)
@@ -136,6 +139,7 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+        engine.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
@@ -300,7 +304,9 @@ class DialJob:
             own = self._engine.now() + self._tls.seconds
             at = own if at is None else min(at, own)
         try:
-            await stream.start_tls(self._engine.context_of(self.key), name, at)
+            self._context = self._engine.context_of(self.key)
+            await stream.start_tls(self._context, name, at)
+            self._check_alpn(stream)
         except BaseException as failure:
             error = failure
             raise
@@ -308,17 +314,24 @@ class DialJob:
             if self._hooks is not None:
                 self._hooks.tell("tls_handshake_done", TLSHandshakeDoneInfo(name, stream.tls, error))
 
+    def _check_alpn(self, stream: Stream) -> None:
+        if stream.tls is not None and stream.tls.alpn not in (None, "http/1.1"):
+            raise TLSError(
+                f"TLS handshake with {self.key.origin} failed: the server chose {stream.tls.alpn!r}, which "
+                'ssl_context= offers; this version speaks HTTP/1.1: leave it out of set_alpn_protocols(["http/1.1"])'
+            )
+
     # -- errors ---------------------------------------------------------------------------------
 
     def _translate(self, error: Exception) -> BaseException:
-        if isinstance(error, TransportError):
+        if isinstance(error, (TransportError, ConfigError)):
             return error
         where = self.key.origin
         result: TransportError
         if isinstance(error, Expired):
             result = self._expired()
         elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
-            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}")
+            result = TLSError(f"TLS handshake with {where} failed: {tls_errors.explain(error)}")
         else:
             result = ConnectError(f"cannot connect to {where}: {_reason(error)}", attempts=self._attempts)
         result.__cause__ = error
@@ -355,17 +368,6 @@ def _reason(error: BaseException) -> str:
             text = os.strerror(error.errno)  # asyncio hides the system's own text
         return f"{text} (errno {error.errno})"
     return str(error) or type(error).__name__
-
-
-def _tls_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error)
-        if reason in _NOT_TLS:
-            return f"the server does not speak TLS on this port ({reason}); is it an http:// address?"
-        return reason
-    return f"the peer ended the connection ({_reason(error)})"
 
 
 def _nothing() -> None:

@@ -44,6 +44,7 @@ _REMOTE = frozenset(
     )
 )
 _HOUSEKEEPING_SECONDS = 1.0
+_A_NAP = 0.1  # s; a suspension is longer
 
 
 class Ledger:
@@ -55,15 +56,19 @@ class Ledger:
         limits: Limits,
         start_dial: Callable[[DialTicket[Any], bool], None],
         now: Callable[[], float],
+        asleep: Callable[[], float],
     ) -> None:
         self.options = options
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
+        self._asleep = asleep
+        self._slept = max(asleep(), asleep(), asleep())  # a read that was held up says too little
         self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         self._told_hooks: set[str] = set()
         self._log = leaks.LeakLog()
         self.epoch = 0
+        self.before_tick: Callable[[], object] = _nothing  # the engine's part of keeping house
         self._begin()
 
     def _begin(self) -> None:
@@ -115,6 +120,17 @@ class Ledger:
         if self._dropped or self._unsaid:
             self.kick()
         return conn
+
+    def wake_up(self) -> None:
+        """Notice that the machine was suspended: a clock that stood still meanwhile would have idle
+        connections taken for fresh (Go IDLE-12).
+        """
+        if self._asleep() - self._slept > _A_NAP:
+            self.apply(self._note_sleep)
+
+    def _note_sleep(self) -> Sequence[Any]:
+        before, self._slept = self._slept, max(self._asleep(), self._slept)
+        return self.pool.slept(self._slept - before, self.now())
 
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
@@ -265,7 +281,7 @@ class Ledger:
         stats = self.snapshot()
         limit = self._limits.max_conns_per_host or self._limits.max_conns
         gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
-        report = leaks.make_report(lease, count, gauges, _thread_name(lease.thread))
+        report = leaks.make_report(lease, count, gauges, leaks.thread_name(lease.thread))
         hooks = lease.hooks or self.transport_hooks
         if hooks is not None:
             hooks.tell("leaked", report)
@@ -313,6 +329,8 @@ class Ledger:
         in seconds; None when there is nothing left to watch.
         """
         self.safe_point()
+        self.wake_up()
+        self.before_tick()
         now = self.now()
         self.apply(self.pool.expire, now)
         with self._mutex:
@@ -374,12 +392,5 @@ class Ledger:
             conn.stream.drop()
 
 
-def _thread_name(ident: int) -> str:
-    import sys  # noqa: PLC0415 - only a leak pays for it
-
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        for thread in threading.enumerate():
-            if thread.ident == ident:
-                return str(thread.name)
-    return str(ident)
+def _nothing() -> None:
+    return None

@@ -13,12 +13,15 @@ from pooltransport.headers import Headers
 from pooltransport.runtime.protocols import Expired
 from pooltransport.trace import FirstByteInfo, InformationalInfo
 
+from .tls_errors import refused_after_handshake
+
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
     from pooltransport.leaks import Lease
 
     from .clocks import Clocks
+    from .connection import Connection
     from .sending import Sent
 
 _AFTER_WRITE_ERROR = 0.05
@@ -102,6 +105,19 @@ def _no_answer(lease: Lease, exchange: Exchange, sent: Sent, error: OSError | No
     )
 
 
+async def refusal_behind(conn: Connection, error: OSError) -> OSError:
+    """Return the alert by which the server refused a handshake and that nobody has read, or `error`. Of
+    this request nothing was written, so that there is no answer to be lost.
+    """
+    try:
+        await conn.stream.receive(conn.runtime.now() + _AFTER_WRITE_ERROR)
+    except Expired:
+        return error
+    except OSError as found:
+        return error if refused_after_handshake(found) is None else found
+    return error
+
+
 async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent) -> Head | None:
     """Return the final header that was on its way when writing failed, or None."""
     until = lease.conn.runtime.now() + _AFTER_WRITE_ERROR
@@ -116,5 +132,9 @@ async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent)
                     return None
                 sent.response_started = True
                 exchange.feed(data)
-    except (Expired, OSError, RemoteProtocolError):
+    except OSError as error:
+        if refused_after_handshake(error) is not None:
+            raise  # that is the answer
+        return None
+    except (Expired, RemoteProtocolError):
         return None

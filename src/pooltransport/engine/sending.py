@@ -9,7 +9,7 @@ from pooltransport.errors import LocalProtocolError, WriteError
 from pooltransport.runtime.protocols import Expired, NothingWritten
 from pooltransport.trace import Wait100ContinueInfo, WroteHeaderFieldInfo, WroteHeadersInfo
 
-from .receiving import answer_after_write_error, receive_head
+from .receiving import answer_after_write_error, receive_head, refusal_behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -177,6 +177,8 @@ async def _write(data: bytes, lease: Lease, clocks: Clocks, sent: Sent) -> None:
         sent.connection_lost = True
         if not isinstance(error, NothingWritten):
             sent.bytes_written += 1  # how many is not known, but some may have gone
+        elif conn.stream.tls is not None and not (sent.bytes_written or conn.requests_served):
+            error = await refusal_behind(conn, error)
         done = sent.bytes_written > 0
         text = f"{conn.key.origin}: sending failed after {sent.bytes_written} bytes: {error.strerror or error}"
         raise WriteError(text, may_have_been_processed=done) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ from pooltransport.stats import CloseReason
 
 from .protocols import Address, Expired, NothingWritten
 from .sockets import Probe, names, tls_info, unsolicited
+from .tls import WatchedContext, accepts_cut_off, note_shown
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable, Coroutine
 
     from pooltransport.trace import TLSInfo
@@ -44,11 +45,13 @@ class AsyncioStream(asyncio.Protocol):
         "_read_at",
         "_reading_paused",
         "_sock",
+        "_ssl_object",
         "_timer",
         "_timer_at",
         "_transport",
         "_waiter",
         "_writing_paused",
+        "cut_off",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -66,12 +69,14 @@ class AsyncioStream(asyncio.Protocol):
         self._flushed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._ssl_object: Any = None
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
         self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
 
     # -- making it ------------------------------------------------------------------------------
@@ -93,14 +98,20 @@ class AsyncioStream(asyncio.Protocol):
         self._handed_over = True
         # The loop's own clock starts later and would say less; ours fires first.
         bound = None if at is None else max(at - _monotonic(), 0.0) + 5.0
-        opening = self._loop.create_connection(
+        watched = WatchedContext(context)
+        opening = self._loop.create_connection(  # type: ignore[call-overload]
             lambda: self,
             sock=self._sock,
-            ssl=context,
+            ssl=watched,
             server_hostname=server_hostname,
             ssl_handshake_timeout=bound or 3600.0,
         )
-        await _until(at, opening)
+        try:
+            await _until(at, opening)
+        except ssl.SSLError as error:
+            note_shown(error, watched.made)
+            raise
+        self._ssl_object = None if accepts_cut_off(context) else watched.made
         if self._transport is not None:
             ssl_object = self._transport.get_extra_info("ssl_object")
             self.tls = tls_info(ssl_object, server_hostname)
@@ -127,10 +138,25 @@ class AsyncioStream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
+        self._note_cut_off()
         self._end(None)
+
+    def _note_cut_off(self) -> None:
+        """Ask TLS what the loop does not pass on: did the peer announce this end? After close_notify a
+        read returns nothing; before it, TLS wants more of the wire.
+        """
+        if self._ssl_object is None or self._ended:
+            return
+        try:
+            self._ssl_object.read(1)
+        except ssl.SSLZeroReturnError:
+            return
+        except ssl.SSLError:
+            self.cut_off = True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        self._note_cut_off()  # uvloop tells of no end before, if TLS did not
         self._end(exc)
         if self._timer is not None:
             self._timer.cancel()
@@ -251,7 +277,7 @@ class AsyncioStream(asyncio.Protocol):
     def check(self) -> CloseReason | None:
         """The loop tells of ends, but only when it gets its turn: code that held it up for a moment
         may find a connection that ended meanwhile. One poll closes that gap; with TLS a readable
-        socket may be a session ticket, so only an end counts.
+        socket may be a session ticket, so only an end counts, the kernel's or TLS's.
         """
         if self._chunks:
             return unsolicited(self._chunks[0][:16])
@@ -260,7 +286,8 @@ class AsyncioStream(asyncio.Protocol):
             return CloseReason.SERVER_CLOSED_IDLE
         if self.tls is None:
             return self._probe.check()
-        return CloseReason.SERVER_CLOSED_IDLE if self._probe.gone() else None
+        ended = self._probe.gone() or (self._probe.events() and self._probe.tls_end_waits())
+        return CloseReason.SERVER_CLOSED_IDLE if ended else None
 
     def hung_up(self) -> bool:
         return False  # the loop tells

@@ -71,6 +71,7 @@ class Stream(Protocol):
     remote_addr: str
     local_addr: str
     tls: TLSInfo | None
+    cut_off: bool  # TLS only: the stream ended, and the peer's TLS had not said that it would
     # Told once, by the loops only, when an idle connection ended or spoke unasked.
     on_idle_event: Callable[[CloseReason], None] | None
 

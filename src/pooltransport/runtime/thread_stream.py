@@ -21,6 +21,7 @@ from pooltransport.stats import CloseReason
 
 from .protocols import Address, Expired, NothingWritten
 from .sockets import ONE_RECORD, READ_SIZE, Probe, names, tls_info, unsolicited
+from .tls import note_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class ThreadStream:
         "_probe",
         "_sock",
         "_timeout",
+        "cut_off",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -60,6 +62,7 @@ class ThreadStream:
         self._probe = Probe(sock)
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
 
     async def connect(self, address: Address, at: float | None) -> None:
@@ -83,12 +86,17 @@ class ThreadStream:
         self._enter()
         try:
             self._set_timeout(at)
-            wrapped = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+            wrapped = context.wrap_socket(
+                self._sock,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,  # see `cut_off`
+            )
             # Published before the look at `_aborted`: an abort that shut down the old object has set it.
             self._sock = wrapped
             if self._aborted:
                 raise OSError(errno.ECONNABORTED, "the connection was aborted")
-            wrapped.do_handshake()
+            self._shake_hands(wrapped, at)
             self.tls = tls_info(wrapped, server_hostname)
         except TimeoutError as error:
             if error.errno is None:
@@ -96,6 +104,25 @@ class ThreadStream:
             raise
         finally:
             self._leave()
+
+    def _shake_hands(self, sock: ssl.SSLSocket, at: float | None) -> None:
+        """Handshake without blocking inside of it: a truststore context is locked while a handshake of
+        its is under way, and one dead server would hold up all others.
+        """
+        self._timeout = 0.0
+        sock.settimeout(0.0)
+        while True:
+            try:
+                sock.do_handshake()
+            except ssl.SSLWantReadError:
+                self._probe.wait(at)
+            except ssl.SSLWantWriteError:
+                self._probe.wait(at, writable=True)
+            except ssl.SSLError as error:
+                note_shown(error, sock)
+                raise
+            else:
+                return
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
         try:
@@ -138,6 +165,8 @@ class ThreadStream:
                     if at is not None and _monotonic() < at:
                         continue
                     raise Expired from None
+                except ssl.SSLEOFError:
+                    data, self.cut_off = b"", True
                 if not data and self._aborted:
                     raise OSError(errno.ECONNABORTED, "the connection was aborted")
                 return data
