@@ -14,7 +14,7 @@ TRUSTSTORE = "truststore"
 
 def check_context(name: str, value: object) -> str | None:
     """Say what is wrong with `ssl_context`."""
-    if value is None or hasattr(value, "wrap_bio"):
+    if value is None or (hasattr(value, "wrap_bio") and not isinstance(value, type)):
         return None
     if value != TRUSTSTORE:
         shown = repr(value) if isinstance(value, str) else type(value).__name__

@@ -195,7 +195,10 @@ def _load_client_cert(context: ssl.SSLContext, file: str, key: str | None, passw
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(file, key, password or "")
     except OSError as error:
-        raise ConfigError(f"client_cert: {files} cannot be used: {_reason(error)}") from error
+        reason = _reason(error)
+        if password is not None and isinstance(error, ssl.SSLError) and "PEM lib" in str(error):
+            reason = "the private key is broken, or the password does not open it"  # OpenSSL does not say which
+        raise ConfigError(f"client_cert: {files} cannot be used: {reason}") from error
 
 
 def _reason(error: OSError) -> str:
@@ -204,8 +207,6 @@ def _reason(error: OSError) -> str:
     reason = error.reason or ""
     if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
         return "the private key belongs to another certificate"
-    if reason in ("BAD_DECRYPT", "BAD_PASSWORD_READ", "PROBLEMS_GETTING_PASSWORD") or "password" in str(error):
-        return "the password does not open the private key"
     if reason in ("NO_START_LINE", "NO_CERTIFICATE_OR_CRL_FOUND"):
         return "there is no certificate in it; PEM is wanted"
     return f"it is broken ({reason or str(error)})"
