@@ -216,26 +216,59 @@ class TestClientCertificates:
 
         run_colour(colour, body, ca_file=tmp_path / "ca.pem", client_cert=paths if pieces == 1 else (paths, paths))
 
+    @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+    def refusing(self, request, server_factory, server_cert, tls_ca, tmp_path):
+        """Give a server that says no and reads on: no reset overtakes its alert."""
+        tls_ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        context = server_context(server_cert, wants=tls_ca, maximum_version=request.param)
+
+        def handler(conn):
+            # The plain socket stays the server's, to be closed and looked at.
+            with context.wrap_socket(conn.sock.dup(), server_side=True, do_handshake_on_connect=False) as wrapped:
+                with pytest.raises(ssl.SSLError):
+                    wrapped.do_handshake()
+            conn.read_to_end()
+
+        server = server_factory(handler)
+        server.version = request.param
+        return server
+
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_none_is_shown(self, colour, mutual, tmp_path, method):
+    def test_none_is_shown(self, colour, refusing, tmp_path, method):
+        content = b"x" * 300_000 if method == "POST" else None
+
         async def body(c):
             for _ in range(5):
                 with pytest.raises(pt.TLSError, match="client_cert=") as caught:
-                    await c.request(method, mutual.url, content=b"x" * 300_000 if method == "POST" else None)
+                    await c.request(method, f"https://127.0.0.1:{refusing.port}", content=content)
                 assert not caught.value.may_have_been_processed
-                if mutual.version is ssl.TLSVersion.TLSv1_3:
+                if refusing.version is ssl.TLSVersion.TLSv1_3:
                     assert "the server wants a client certificate, and none was shown" in str(caught.value)
             assert (await wait_quiet(c)).open == 0
             assert c.transport.stats().retries == 0
 
         run_colour(colour, body, ca_file=tmp_path / "ca.pem")
-        assert mutual.requests == 0
 
-    def test_one_by_another_authority(self, colour, mutual, tmp_path):
+    def test_a_reset_may_overtake_the_alert(self, colour, server_factory, server_ssl_context, client_ssl_context):
+        """Then the text has a guess."""
+
+        def handler(conn):
+            conn.read_head()
+            conn.reset()
+
+        server = server_factory(handler, tls=server_ssl_context)
+
+        async def body(c):
+            with pytest.raises(pt.ServerClosedConnection, match=r"wants a client certificate \(client_cert=\)"):
+                await c.get(server.url)
+
+        run_colour(colour, body, ssl_context=client_ssl_context)
+
+    def test_one_by_another_authority(self, colour, refusing, tmp_path):
         cert = trustme.CA().issue_cert("client@example.org")
         cert.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
         options = {"ca_file": tmp_path / "ca.pem", "client_cert": tmp_path / "both.pem"}
-        error = refusal(colour, mutual.url, **options)
+        error = refusal(colour, f"https://127.0.0.1:{refusing.port}", **options)
         assert "the server does not accept the client certificate: it does not know who signed it" in str(error)
 
     def test_a_password(self, colour, mutual, tls_ca, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import ssl
@@ -27,6 +28,7 @@ _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-
 # Reading pauses above the first and goes on below the second: two reads of the largest kind.
 _HIGH_WATER = 262_144
 _LOW_WATER = 65_536
+_ONE_MOMENT = 0.05  # s, for what has come already and only waits for the loop
 
 
 class AsyncioStream(asyncio.Protocol):
@@ -49,6 +51,7 @@ class AsyncioStream(asyncio.Protocol):
         "_timer",
         "_timer_at",
         "_transport",
+        "_unproven",
         "_waiter",
         "_writing_paused",
         "cut_off",
@@ -72,6 +75,7 @@ class AsyncioStream(asyncio.Protocol):
         self._ssl_object: Any = None
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
+        self._unproven = False  # with TLS: the server has yet to say anything in it
         self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
@@ -115,6 +119,7 @@ class AsyncioStream(asyncio.Protocol):
         if self._transport is not None:
             ssl_object = self._transport.get_extra_info("ssl_object")
             self.tls = tls_info(ssl_object, server_hostname)
+            self._unproven = True
 
     # -- what the loop tells --------------------------------------------------------------------
 
@@ -124,6 +129,7 @@ class AsyncioStream(asyncio.Protocol):
             self._transport.abort()  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
+        self._unproven = False
         self._chunks.append(data)
         self._buffered += len(data)
         waiter = self._waiter
@@ -189,6 +195,8 @@ class AsyncioStream(asyncio.Protocol):
     # -- I/O ------------------------------------------------------------------------------------
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
+        if self._unproven and self._probe.events() and self._probe.tls_end_waits():
+            await self._hear_refusal()
         transport = self._transport
         if transport is None or self._ended or transport.is_closing():
             error = self._broken()
@@ -198,6 +206,14 @@ class AsyncioStream(asyncio.Protocol):
             await self._flush(transport, stall, at)
         if self._transport is None and self._error is not None:
             raise self._broken()
+
+    async def _hear_refusal(self) -> None:
+        """Let the loop read the alert by which the server refuses the handshake: what is written now
+        would be answered by a reset, and that would be all that is known.
+        """
+        self._unproven = False
+        with contextlib.suppress(Expired, OSError):
+            await self.receive(_monotonic() + _ONE_MOMENT)
 
     async def _flush(self, transport: asyncio.Transport, stall: float | None, at: float | None) -> None:
         """Wait until the buffer is empty; `stall` seconds without any byte taken are too many."""

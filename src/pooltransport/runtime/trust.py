@@ -61,7 +61,7 @@ class ContextSource:
         self._options = options
         self._client_cert = client_cert_parts(options.client_cert)
         self._loaded: tuple[Settings, Stamps] | None = None
-        self._refused: tuple[Settings, Stamps] | None = None
+        self._refused: dict[tuple[Settings, Stamps], object] = {}  # since the last that was loaded
         self._look_at = 0.0
         self.current: ssl.SSLContext | None = None  # None before the first https dial
 
@@ -76,7 +76,7 @@ class ContextSource:
             return given  # type: ignore[return-value]
         settings = self._settings()
         wanted = (settings, _stamps(settings))
-        if self.current is None or wanted not in (self._loaded, self._refused):
+        if self.current is None or (wanted != self._loaded and wanted not in self._refused):
             self._load(wanted)
         assert self.current is not None, "loaded, or raised"
         return self.current
@@ -111,8 +111,9 @@ class ContextSource:
             except ConfigError as error:
                 if self.current is None:
                     raise
-                self._refused = wanted
-                _log("the changed files are not used, those read before stay in force: %s", error)
+                mine = object()
+                if self._refused.setdefault(wanted, mine) is mine:  # several threads may find it out at once
+                    _log("the changed files are not used, those read before stay in force: %s", error)
                 return
             # Two threads may make it at once; one wins, and both are right.
             context = _contexts.setdefault(wanted, context)
@@ -120,7 +121,8 @@ class ContextSource:
                 _contexts.pop(old, None)
             while len(_contexts) > _MOST_CONTEXTS:
                 _contexts.pop(next(iter(_contexts)), None)
-        self._loaded, self._refused = wanted, None
+        self._loaded = wanted
+        self._refused.clear()
         self.current = context
 
 
