@@ -139,6 +139,7 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+        engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
         engine.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
     def _fail(self, error: BaseException) -> None:

@@ -98,15 +98,17 @@ def _no_answer(lease: Lease, exchange: Exchange, sent: Sent, error: OSError | No
     history = f"a connection that had served {conn.requests_served} requests" if conn.reused else "a new connection"
     return ServerClosedConnection(
         f"{lease.origin}: the server {what} without answering, on {history}, "
-        f"after {sent.bytes_written} bytes of the request were written{'' if error is None else _hint(conn)}",
+        f"after {sent.bytes_written} bytes of the request were written{_hint(conn, error)}",
         reused=conn.reused,
         idle_time=idle,
         bytes_written=sent.bytes_written,
     )
 
 
-def _hint(conn: Connection) -> str:
+def _hint(conn: Connection, error: OSError | None) -> str:
     """A reset may have overtaken the alert that would have said why."""
+    if error is None and not conn.stream.cut_off:
+        return ""
     tls, trust = conn.stream.tls, conn.key.trust
     if conn.reused or tls is None or tls.version != "TLSv1.3" or trust is None or trust.client_cert is not None:
         return ""
