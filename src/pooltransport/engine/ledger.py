@@ -23,6 +23,8 @@ from pooltransport.errors import NotPooled
 from pooltransport.stats import CloseReason
 from pooltransport.trace import ConnClosedInfo, Hooks
 
+from .clocks import SleepWatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -44,7 +46,6 @@ _REMOTE = frozenset(
     )
 )
 _HOUSEKEEPING_SECONDS = 1.0
-_A_NAP = 0.1  # s; a suspension is longer
 
 
 class Ledger:
@@ -62,8 +63,7 @@ class Ledger:
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
-        self._asleep = asleep
-        self._slept = max(asleep(), asleep(), asleep())  # a read that was held up says too little
+        self.wake_up = SleepWatch(self, asleep)
         self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         self._told_hooks: set[str] = set()
         self._log = leaks.LeakLog()
@@ -120,17 +120,6 @@ class Ledger:
         if self._dropped or self._unsaid:
             self.kick()
         return conn
-
-    def wake_up(self) -> None:
-        """Notice that the machine was suspended: a clock that stood still meanwhile would have idle
-        connections taken for fresh (Go IDLE-12).
-        """
-        if self._asleep() - self._slept > _A_NAP:
-            self.apply(self._note_sleep)
-
-    def _note_sleep(self) -> Sequence[Any]:
-        before, self._slept = self._slept, max(self._asleep(), self._slept)
-        return self.pool.slept(self._slept - before, self.now())
 
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
