@@ -43,7 +43,8 @@ from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
 from .receiving import receive_head
-from .sending import Sent, send
+from .sending import send
+from .upload import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from pooltransport.stats import CloseReason
     from pooltransport.trace import TLSInfo
+
+
+Data: TypeAlias = "bytes | memoryview"
 
 
 class Expired(Exception):
@@ -80,9 +83,15 @@ class Stream(Protocol):
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
         """Do a TLS handshake; ready for I/O afterwards."""
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        """Give `data` to the kernel; `stall` bounds the time without any progress, in seconds.
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        """Give `data`, which may be empty, to the kernel; `stall` bounds the time without any progress, in seconds.
         Raises `NothingWritten` where that is certain, another `OSError` where it is not.
+        """
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        """As `send`, but stop when there is something to receive, the end included. Return how many
+        bytes of `data` were taken, and whether there is. What was taken may still be on its way to the
+        kernel: `send` waits for that, and so does this method, asked again with ``b""``.
         """
 
     async def receive(self, at: float | None) -> bytes:
