@@ -24,6 +24,8 @@ ROOMS = {
     "transport": "transport",
     "response": "transport",
     "pieces": "transport",
+    "duplex": "transport",
+    "iterators": "transport",
     "demo": "demo",
     "engine": "engine",
     "runtime": "runtime",

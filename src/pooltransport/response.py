@@ -3,8 +3,7 @@
 Rules:
 
 1. Nothing that the pool or a loop can reach refers to a response; it refers to its body, one way.
-2. All that does no I/O is shared. Iterators are objects, not generators: an abandoned one holds the
-   response and nothing else, and both are collected together.
+2. All that does no I/O is shared.
 3. Bytes go by once: a second iteration raises `StreamConsumed`, `read()` after a part does as well.
 """
 
@@ -12,11 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .duplex import AsyncDuplex, Duplex
 from .engine.body import State
 from .engine.sync import run_sync
+from .engine.upgrade import Upgraded
 from .errors import BodyNotRead, HTTPStatusError, ReadError, StreamConsumed
 from .headers import Headers
-from .pieces import Lines, Parts, Rechunker, parse_json
+from .iterators import AsyncByteIterator, AsyncLineIterator, ByteIterator, LineIterator
+from .pieces import Parts, charset_of, parse_json
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -40,7 +42,7 @@ class _ResponseBase:
     request: Request
 
     def __init__(
-        self, request: Request, head: Head, body: Body, conn: GotConnInfo, elapsed: float, owner: object
+        self, request: Request, head: Head, body: Body | Upgraded, conn: GotConnInfo, elapsed: float, owner: object
     ) -> None:
         self.request = request
         self.conn = conn
@@ -114,15 +116,13 @@ class _ResponseBase:
 
     def _decode(self, content: bytes) -> str:
         """Decode by the charset of Content-Type, else as UTF-8; what is wrong becomes U+FFFD."""
-        charset = "utf-8"
-        for part in self.headers.get("content-type", "").split(";")[1:]:
-            name, _, value = part.strip().partition("=")
-            if name.strip().lower() == "charset":
-                charset = value.strip().strip("\"'") or charset
         try:
-            return content.decode(charset, "replace")
+            return content.decode(self._charset(), "replace")
         except LookupError:
             return content.decode("utf-8", "replace")
+
+    def _charset(self) -> str:
+        return charset_of(self.headers.get("content-type", ""))
 
     def _status_error(self) -> HTTPStatusError | None:
         status = self._head.status
@@ -146,6 +146,11 @@ class Response(_ResponseBase):
     """
 
     __slots__ = ()
+
+    @property
+    def stream(self) -> Duplex | None:
+        """The raw stream after 101 (Switching Protocols) or a 2xx to CONNECT; None for any other answer."""
+        return Duplex(self._body) if isinstance(self._body, Upgraded) else None
 
     def read(self) -> bytes:
         """Read the body to its end and keep it; again, return what was kept.
@@ -179,17 +184,17 @@ class Response(_ResponseBase):
         """Return the body parsed as JSON; `kwargs` are those of `json.loads`. Raises `ValueError`."""
         return parse_json(self.read(), kwargs)
 
-    def iter_bytes(self, chunk_size: int | None = None) -> _ByteIterator:
+    def iter_bytes(self, chunk_size: int | None = None) -> ByteIterator:
         """Iterate over the body in pieces of `chunk_size` bytes (None: as they come); once."""
-        return _ByteIterator(self, chunk_size)
+        return ByteIterator(self, chunk_size)
 
-    def iter_raw(self, chunk_size: int | None = None) -> _ByteIterator:
+    def iter_raw(self, chunk_size: int | None = None) -> ByteIterator:
         """As `iter_bytes`, before any content decoding."""
-        return _ByteIterator(self, chunk_size)
+        return ByteIterator(self, chunk_size)
 
-    def iter_lines(self) -> _LineIterator:
+    def iter_lines(self) -> LineIterator:
         """Iterate over the lines of the text, without their ends."""
-        return _LineIterator(self)
+        return LineIterator(self)
 
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`; a response that is still
@@ -223,58 +228,15 @@ class Response(_ResponseBase):
         self.close()
 
 
-class _ByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
-
-    def __init__(self, response: Response, size: int | None) -> None:
-        self._pieces = Rechunker(size)
-        self._response = response
-        self._content = response._content  # noqa: SLF001 - one file, one class in two
-        if self._content is None:
-            response._take()  # noqa: SLF001
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = self._pieces.next_ready()
-        while not piece:
-            data = self._next()
-            piece = self._pieces.put(data)
-            if not data and not piece:
-                raise StopIteration
-        return piece
-
-    def _next(self) -> bytes:
-        if self._content is None:
-            return run_sync(self._response._body.read_some())  # noqa: SLF001
-        data, self._content = self._content, b""
-        return data
-
-
-class _LineIterator:
-    __slots__ = ("_lines", "_more", "_source")
-
-    def __init__(self, response: Response) -> None:
-        self._source = _ByteIterator(response, None)
-        self._lines = Lines(_charset(response))
-        self._more = True
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        while (line := self._lines.pop()) is None:
-            if not self._more:
-                raise StopIteration
-            self._more = self._lines.put(next(self._source, b""))
-        return line
-
-
 class AsyncResponse(_ResponseBase):
     """One answer, on asyncio or trio; as `Response`, with `aread`, `aclose` and ``async with``."""
 
     __slots__ = ()
+
+    @property
+    def stream(self) -> AsyncDuplex | None:
+        """As `Response.stream`."""
+        return AsyncDuplex(self._body) if isinstance(self._body, Upgraded) else None
 
     async def aread(self) -> bytes:
         """As `Response.read`."""
@@ -306,17 +268,17 @@ class AsyncResponse(_ResponseBase):
         """As `Response.json`. Raises `BodyNotRead` before `aread`."""
         return parse_json(self.content, kwargs)
 
-    def aiter_bytes(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+    def aiter_bytes(self, chunk_size: int | None = None) -> AsyncByteIterator:
         """As `Response.iter_bytes`, with ``async for``."""
-        return _AsyncByteIterator(self, chunk_size)
+        return AsyncByteIterator(self, chunk_size)
 
-    def aiter_raw(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+    def aiter_raw(self, chunk_size: int | None = None) -> AsyncByteIterator:
         """As `Response.iter_raw`, with ``async for``."""
-        return _AsyncByteIterator(self, chunk_size)
+        return AsyncByteIterator(self, chunk_size)
 
-    def aiter_lines(self) -> _AsyncLineIterator:
+    def aiter_lines(self) -> AsyncLineIterator:
         """As `Response.iter_lines`, with ``async for``."""
-        return _AsyncLineIterator(self)
+        return AsyncLineIterator(self)
 
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`. Reading cannot be awaited
@@ -338,60 +300,3 @@ class AsyncResponse(_ResponseBase):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class _AsyncByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
-
-    def __init__(self, response: AsyncResponse, size: int | None) -> None:
-        self._pieces = Rechunker(size)
-        self._response = response
-        self._content = response._content  # noqa: SLF001 - one file, one class in two
-        if self._content is None:
-            response._take()  # noqa: SLF001
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = self._pieces.next_ready()
-        while not piece:
-            data = await self._next()
-            piece = self._pieces.put(data)
-            if not data and not piece:
-                raise StopAsyncIteration
-        return piece
-
-    async def _next(self) -> bytes:
-        if self._content is None:
-            return await self._response._body.read_some()  # noqa: SLF001
-        data, self._content = self._content, b""
-        return data
-
-
-class _AsyncLineIterator:
-    __slots__ = ("_lines", "_more", "_source")
-
-    def __init__(self, response: AsyncResponse) -> None:
-        self._source = _AsyncByteIterator(response, None)
-        self._lines = Lines(_charset(response))
-        self._more = True
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> str:
-        while (line := self._lines.pop()) is None:
-            if not self._more:
-                raise StopAsyncIteration
-            try:
-                data = await self._source.__anext__()
-            except StopAsyncIteration:
-                data = b""
-            self._more = self._lines.put(data)
-        return line
-
-
-def _charset(response: _ResponseBase) -> str:
-    _, _, value = response.headers.get("content-type", "").lower().partition("charset=")
-    return value.partition(";")[0].strip("\"' ") or "utf-8"

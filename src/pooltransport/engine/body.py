@@ -212,7 +212,7 @@ class Body:
             setting = self._clocks.settings.read
             result = self._clocks.expired("body", setting, self._engine.now(), where=origin, done=True)
         elif isinstance(error, OSError) and not isinstance(error, (ReadError, TransportTimeout)):
-            result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {_text(error)}")
+            result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {text_of(error)}")
         reason = CloseReason.READ_ERROR
         if isinstance(result, TransportTimeout):
             reason = CloseReason.BODY_TIMEOUT
@@ -315,5 +315,6 @@ class Body:
             self._give_up(self._why_not_reusable(), DrainOutcome.ERROR, drained)
 
 
-def _text(error: OSError) -> str:
+def text_of(error: OSError) -> str:
+    """Return what the system says of `error`."""
     return error.strerror or str(error) or type(error).__name__

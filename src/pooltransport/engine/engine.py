@@ -21,7 +21,6 @@ from pooltransport.core.keys import ConnectKey, Host
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
-    InvalidRequest,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
@@ -44,6 +43,7 @@ from .housekeeping import enrol
 from .ledger import Ledger
 from .receiving import receive_head
 from .sending import send
+from .upgrade import Upgraded
 from .upload import Sent
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Engine:
 
     # -- one request ----------------------------------------------------------------------------
 
-    async def round_trip(self, request: Request) -> tuple[Head, Body, GotConnInfo]:
+    async def round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         """Send `request`; return its header, the body, still to be read or closed, and on what it came.
 
         Raises `TransportError` for what network and pool did, and whatever the caller's own body
@@ -109,7 +109,6 @@ class Engine:
         if os.getpid() != self.ledger.pid:
             self.ledger.after_fork()
         self.check_open()
-        self._check_request(request)
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
@@ -139,7 +138,9 @@ class Engine:
                 return head, body, got
             request.body.rewind()
 
-    async def _exchange(self, request: Request, lease: Lease, clocks: Clocks, sent: Sent) -> tuple[Head, Body]:
+    async def _exchange(
+        self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
+    ) -> tuple[Head, Body | Upgraded]:
         """Send and receive on one connection. Whatever is raised here has ended the lease."""
         conn = lease.conn
         options = self.options
@@ -164,6 +165,8 @@ class Engine:
             await self._fail(request, lease, CloseReason.CANCELLED)
             raise
         lease.status_code = head.status
+        if exchange.upgraded:
+            return head, Upgraded(self, lease, exchange.take_rest())
         return head, Body(self, lease, exchange, clocks)
 
     async def _fail(self, request: Request, lease: Lease, reason: CloseReason) -> None:
@@ -204,10 +207,6 @@ class Engine:
         if self.is_closed or self.is_draining:
             state = "is draining: it takes no new request" if not self.is_closed else "is closed"
             raise TransportClosed(f"this transport {state}")
-
-    def _check_request(self, request: Request) -> None:
-        if request.method == "CONNECT":
-            raise InvalidRequest("the method CONNECT asks for a tunnel, which this version does not make")
 
     def settings_of(self, timeout: Timeout) -> ClockSettings:
         """Return the effective clocks of a request."""

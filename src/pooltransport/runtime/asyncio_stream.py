@@ -53,6 +53,7 @@ class AsyncioStream(asyncio.Protocol):
         "_transport",
         "_waiter",
         "_writing_paused",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -78,6 +79,7 @@ class AsyncioStream(asyncio.Protocol):
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     # -- making it ------------------------------------------------------------------------------
 
@@ -133,8 +135,9 @@ class AsyncioStream(asyncio.Protocol):
             self._reading_paused = True
             self._transport.pause_reading()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self._end(None)
+        return self.half_open  # the loop closes the other direction too unless told otherwise
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
@@ -194,7 +197,7 @@ class AsyncioStream(asyncio.Protocol):
 
     def _writable(self) -> asyncio.Transport:
         transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
+        if transport is None or (self._ended and not self.half_open) or transport.is_closing():
             error = self._broken()
             raise NothingWritten(error.errno, error.strerror or str(error)) from error
         return transport
@@ -264,6 +267,12 @@ class AsyncioStream(asyncio.Protocol):
             finally:
                 self._waiter = None
         return self._take()
+
+    def end_writing(self) -> None:
+        transport = self._writable()
+        if not transport.can_write_eof():
+            raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+        transport.write_eof()
 
     def receive_nowait(self) -> bytes | None:
         return self._take() if self._chunks else None

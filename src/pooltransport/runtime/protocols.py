@@ -76,6 +76,7 @@ class Stream(Protocol):
     tls: TLSInfo | None
     # Told once, by the loops only, when an idle connection ended or spoke unasked.
     on_idle_event: Callable[[CloseReason], None] | None
+    half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
 
     async def open(self) -> None:
         """Get ready for I/O without TLS."""
@@ -96,6 +97,11 @@ class Stream(Protocol):
 
     async def receive(self, at: float | None) -> bytes:
         """Return some bytes; ``b""`` at the end of the stream."""
+
+    def end_writing(self) -> None:
+        """End our direction; what was sent before still goes out. Raises `OSError` with TLS, which has no such thing
+        on its own.
+        """
 
     def receive_nowait(self) -> bytes | None:
         """Return bytes that are there already without asking the kernel, or None."""

@@ -44,6 +44,7 @@ class ThreadStream:
         "_probe",
         "_sock",
         "_timeout",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -64,6 +65,7 @@ class ThreadStream:
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         self._enter()
@@ -194,6 +196,15 @@ class ThreadStream:
                 if not data and self._aborted:
                     raise OSError(errno.ECONNABORTED, "the connection was aborted")
                 return data
+        finally:
+            self._leave()
+
+    def end_writing(self) -> None:
+        self._enter_to_write()
+        try:
+            if self.tls is not None:
+                raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+            self._sock.shutdown(socket.SHUT_WR)
         finally:
             self._leave()
 

@@ -46,6 +46,7 @@ class TrioStream:
         "_sock",
         "_turns",
         "_unsent",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -65,6 +66,7 @@ class TrioStream:
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         code = self._sock.connect_ex(address.sockaddr)
@@ -191,6 +193,11 @@ class TrioStream:
                 return self._socket().recv(READ_SIZE)
             except BlockingIOError:
                 await self._ready(anyio.wait_readable, at)
+
+    def end_writing(self) -> None:
+        if self.tls is not None:
+            raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+        self._socket().shutdown(socket.SHUT_WR)
 
     def receive_nowait(self) -> bytes | None:
         return None

@@ -50,7 +50,8 @@ class FakeStream:
         self.on_sent: Callable[[FakeStream], object] | None = None
         self.sent = bytearray()
         self.is_open = True
-        self.was_opened = False
+        self.half_open = False
+        self.was_opened = self.ended_writing = False
         self.hold_writes = self.hold_tls = False
         self.break_writes: OSError | None = None
         self.fail_tls: Exception | None = None
@@ -157,6 +158,10 @@ class FakeStream:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was aborted")
         if not came:
             raise Expired
+
+    def end_writing(self) -> None:
+        """Note that the client ended its direction."""
+        self.ended_writing = True
 
     def receive_nowait(self) -> bytes | None:
         """Return a piece that is there, or None."""

@@ -21,14 +21,29 @@ def head(request: Request, *, close: bool) -> bytes:
     """
     items = request.raw_header_items()
     parts = [
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode("ascii"), request.url.target, request.host_header)
+        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode("ascii"), _target(request), request.host_header)
     ]
     parts += [b"%b: %b\r\n" % item for item in items if item[0].lower() not in _OURS]
     parts.append(_framing(request))
-    if close and not says_close(request):
+    if close and not says_close(request) and not _upgrades(request):
         parts.append(b"Connection: close\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def _target(request: Request) -> bytes:
+    """Return the request target: of CONNECT the host and port to reach, in authority-form (RFC 9112 section 3.2.3)."""
+    if request.method != "CONNECT":
+        return request.url.target
+    host = request.host_header
+    if host.rpartition(b":")[2].isdigit() and not host.endswith(b"]"):
+        return host
+    return b"%b:%d" % (host, request.url.port)
+
+
+def _upgrades(request: Request) -> bool:
+    """Report whether the request proposes another protocol: its ``Connection`` is spoken for (Go KA-06)."""
+    return _has_token(request, b"connection", b"upgrade")
 
 
 def _framing(request: Request) -> bytes:
