@@ -44,6 +44,7 @@ async def send(
         await write(data, lease, clocks, sent)
         head = await _await_continue(lease, exchange, clocks, sent, options.expect_continue_timeout)
         if head is not None:
+            await body.aclose()  # it is not wanted
             return head
         data = b""
     upload = None if body.is_empty else Upload(request, lease, exchange, clocks, sent)
