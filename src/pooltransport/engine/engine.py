@@ -15,8 +15,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pooltransport.core.http1.exchange import Exchange
-from pooltransport.core.http1.request import says_close
+from pooltransport.core.http1.exchange import Exchange, has_gzip_body
+from pooltransport.core.http1.request import says_close, takes_gzip
 from pooltransport.core.keys import ConnectKey, Host
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
@@ -156,11 +156,12 @@ class Engine:
         conn = lease.conn
         options = self.options
         close = options.disable_keep_alives
+        gzip = not options.disable_compression and takes_gzip(request)
         exchange = Exchange(
             conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
         )
         try:
-            head = await send(request, lease, exchange, clocks, sent, options, close=close)
+            head = await send(request, lease, exchange, clocks, sent, options, close=close, gzip=gzip)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
         except Exception as error:
@@ -178,7 +179,7 @@ class Engine:
         lease.status_code = head.status
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
-        return head, Body(self, lease, exchange, clocks)
+        return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile."""

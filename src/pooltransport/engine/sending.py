@@ -30,9 +30,10 @@ async def send(
     options: TransportOptions,
     *,
     close: bool,
+    gzip: bool,
 ) -> Head | None:
     """Send `request`. Return None, or the final header if that came before the body was wanted, or sent."""
-    data = wire.head(request, close=close)
+    data = wire.head(request, close=close, gzip=gzip)
     hooks = lease.hooks
     if hooks is not None:
         _tell_headers(hooks, data)
