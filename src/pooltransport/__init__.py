@@ -45,6 +45,7 @@ _HOMES = {
         "WriteError",
         "WriteTimeout",
     ),
+    "duplex": ("AsyncDuplex", "Duplex"),
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),

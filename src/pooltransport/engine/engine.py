@@ -15,13 +15,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pooltransport.core.http1.exchange import Exchange
-from pooltransport.core.http1.request import says_close
+from pooltransport.core.http1.exchange import Exchange, has_gzip_body
+from pooltransport.core.http1.request import says_close, takes_gzip
 from pooltransport.core.keys import ConnectKey, Host, Trust
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
-    InvalidRequest,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
@@ -46,8 +45,10 @@ from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
 from .receiving import receive_head
-from .sending import Sent, send
+from .sending import send
 from .tls_errors import refused_after_handshake
+from .upgrade import Upgraded
+from .upload import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,16 +107,23 @@ class Engine:
 
     # -- one request ----------------------------------------------------------------------------
 
-    async def round_trip(self, request: Request) -> tuple[Head, Body, GotConnInfo]:
+    async def round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         """Send `request`; return its header, the body, still to be read or closed, and on what it came.
 
         Raises `TransportError` for what network and pool did, and whatever the caller's own body
         raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
         """
+        try:
+            return await self._round_trip(request)
+        except BaseException:
+            # Last of all: the caller's generator may wait, or raise. It is closed whatever happened (Go WRITE-12).
+            await _close_body(request)
+            raise
+
+    async def _round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         if os.getpid() != self.ledger.pid:
             self.ledger.after_fork()
         self.check_open()
-        self._check_request(request)
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
@@ -130,7 +138,8 @@ class Engine:
             if hooks is not None:
                 hooks.tell("get_conn", key.host_port)
             conn, got = await acquire(self, key, runtime, clocks, hooks)
-            lease = Lease(next(self._lease_ids), conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
+            lease_id = next(self._lease_ids)
+            lease = Lease(lease_id, conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
             self.ledger.open_lease(lease)
             sent = Sent()
             try:
@@ -143,22 +152,27 @@ class Engine:
                     hooks.tell("retried", RetriedInfo(attempt, error))
             else:
                 return head, body, got
+            if request.body.started:
+                await _close_body(request)
             request.body.rewind()
 
-    async def _exchange(self, request: Request, lease: Lease, clocks: Clocks, sent: Sent) -> tuple[Head, Body]:
+    async def _exchange(
+        self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
+    ) -> tuple[Head, Body | Upgraded]:
         """Send and receive on one connection. Whatever is raised here has ended the lease."""
         conn = lease.conn
         options = self.options
         close = options.disable_keep_alives
+        gzip = not options.disable_compression and takes_gzip(request)
         exchange = Exchange(
             conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
         )
         try:
-            head = await send(request, lease, exchange, clocks, sent, options, close=close)
+            head = await send(request, lease, exchange, clocks, sent, options, close=close, gzip=gzip)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
         except Exception as error:
-            await self._fail(request, lease, close_reason_of(error))
+            self.ledger.discard(lease, close_reason_of(error), answered=False)
             if isinstance(error, TransportTimeout):
                 self.ledger.note(self.ledger.pool.note_timeout, conn.key.host, error.phase)
             explained = self.explain(error, conn)
@@ -167,17 +181,12 @@ class Engine:
             raise explained from error
         except BaseException:
             # Cancelled, or interrupted: the connection is in the middle of something.
-            await self._fail(request, lease, CloseReason.CANCELLED)
+            self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
-        return head, Body(self, lease, exchange, clocks)
-
-    async def _fail(self, request: Request, lease: Lease, reason: CloseReason) -> None:
-        """Give the connection up, first of all; then close the caller's generator, which may wait."""
-        self.ledger.discard(lease, reason, answered=False)
-        body = request.body
-        if not body.is_empty and body.started and not body.rewindable:
-            await body.aclose() if body.is_async else body.close()
+        if exchange.upgraded:
+            return head, Upgraded(self, lease, exchange.take_rest())
+        return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile, or the server
@@ -214,10 +223,6 @@ class Engine:
         if self.is_closed or self.is_draining:
             state = "is draining: it takes no new request" if not self.is_closed else "is closed"
             raise TransportClosed(f"this transport {state}")
-
-    def _check_request(self, request: Request) -> None:
-        if request.method == "CONNECT":
-            raise InvalidRequest("the method CONNECT asks for a tunnel, which this version does not make")
 
     def settings_of(self, timeout: Timeout) -> ClockSettings:
         """Return the effective clocks of a request."""
@@ -327,6 +332,12 @@ class Engine:
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
+
+
+async def _close_body(request: Request) -> None:
+    body = request.body
+    if not body.is_empty:
+        await body.aclose()
 
 
 def trust_of(options: TransportOptions) -> Trust:

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 import errno
 import os
-import ssl
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pooltransport.stats import CloseReason
 
-from .protocols import Address, Expired, NothingWritten
-from .sockets import Probe, names, tls_info, unsolicited
-from .tls import WatchedContext, accepts_cut_off, note_shown
+from .asyncio_tls import LoopTLS, handshake, until
+from .protocols import Address, Data, Expired, NothingWritten
+from .sockets import Probe, names, stalls_at, tls_info, unsolicited
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine
+    import ssl
+    from collections.abc import Callable
 
     from pooltransport.trace import TLSInfo
 
@@ -29,6 +29,8 @@ _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-
 _HIGH_WATER = 262_144
 _LOW_WATER = 65_536
 _ONE_MOMENT = 0.05  # s, for what has come already and only waits for the loop
+# One to ask the kernel, one to run the reader; uvloop takes one more. With TLS it may have been a session ticket.
+_TURNS_TO_DELIVER = 3
 
 
 class AsyncioStream(asyncio.Protocol):
@@ -42,12 +44,13 @@ class AsyncioStream(asyncio.Protocol):
         "_error",
         "_flushed",
         "_handed_over",
+        "_hearing",
         "_loop",
         "_probe",
         "_read_at",
         "_reading_paused",
         "_sock",
-        "_ssl_object",
+        "_loop_tls",
         "_timer",
         "_timer_at",
         "_transport",
@@ -55,6 +58,7 @@ class AsyncioStream(asyncio.Protocol):
         "_waiter",
         "_writing_paused",
         "cut_off",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -72,21 +76,23 @@ class AsyncioStream(asyncio.Protocol):
         self._flushed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._ssl_object: Any = None
+        self._loop_tls: LoopTLS | None = None
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
         self._unproven = False  # with TLS: the server has yet to say anything in it
+        self._hearing = False  # whoever waits for the flush also waits for something to receive
         self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     # -- making it ------------------------------------------------------------------------------
 
     async def connect(self, address: Address, at: float | None) -> None:
-        await _until(at, self._loop.sock_connect(self._sock, address.sockaddr))
+        await until(at, self._loop.sock_connect(self._sock, address.sockaddr))
         self.remote_addr, self.local_addr = names(self._sock)
         self.remote_addr = self.remote_addr or address.text
 
@@ -100,25 +106,9 @@ class AsyncioStream(asyncio.Protocol):
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
         self._handed_over = True
-        # The loop's own clock starts later and would say less; ours fires first.
-        bound = None if at is None else max(at - _monotonic(), 0.0) + 5.0
-        watched = WatchedContext(context)
-        opening = self._loop.create_connection(  # type: ignore[call-overload]
-            lambda: self,
-            sock=self._sock,
-            ssl=watched,
-            server_hostname=server_hostname,
-            ssl_handshake_timeout=bound or 3600.0,
-        )
-        try:
-            await _until(at, opening)
-        except ssl.SSLError as error:
-            note_shown(error, watched.made)
-            raise
-        self._ssl_object = None if accepts_cut_off(context) else watched.made
-        if self._transport is not None:
-            ssl_object = self._transport.get_extra_info("ssl_object")
-            self.tls = tls_info(ssl_object, server_hostname)
+        self._loop_tls = tls = await handshake(self._loop, self, self._sock, context, server_hostname, at)
+        if tls.made is not None and self._transport is not None:
+            self.tls = tls_info(tls.made, server_hostname)
             self._unproven = True
 
     # -- what the loop tells --------------------------------------------------------------------
@@ -139,42 +129,49 @@ class AsyncioStream(asyncio.Protocol):
                 waiter.set_result(True)
         elif self.on_idle_event is not None:
             self._tell_idle(unsolicited(data[:16]))
+        elif self._hearing:
+            self._wake_writer()
         elif self._buffered >= _HIGH_WATER and not self._reading_paused and self._transport is not None:
             self._reading_paused = True
             self._transport.pause_reading()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self._note_cut_off()
         self._end(None)
+        return self.half_open  # the loop closes the other direction too unless told otherwise
 
     def _note_cut_off(self) -> None:
-        """Ask TLS what the loop does not pass on: did the peer announce this end? After close_notify a
-        read returns nothing; before it, TLS wants more of the wire.
-        """
-        if self._ssl_object is None or self._ended:
-            return
-        try:
-            self._ssl_object.read(1)
-        except ssl.SSLZeroReturnError:
-            return
-        except ssl.SSLError:
-            self.cut_off = True
+        if self._loop_tls is not None and not self._ended:
+            self.cut_off = self._loop_tls.is_cut_off()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
         self._note_cut_off()  # uvloop tells of no end before, if TLS did not
+        if exc is not None and self.tls is None and not self._aborted:
+            self._salvage()
         self._end(exc)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
+        self._wake_writer()
+
+    def _salvage(self) -> None:
+        """Take what came before the connection broke: a failed write makes the loop forget to read it, and
+        it may say why (a 413). The loop closes the socket only after this call.
+        """
+        with contextlib.suppress(OSError):
+            while self._buffered < _HIGH_WATER and (data := self._sock.recv(_LOW_WATER)):
+                self._chunks.append(data)
+                self._buffered += len(data)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
         if self._flushed is not None and not self._flushed.done():
             self._flushed.set_result(None)
 
@@ -185,6 +182,8 @@ class AsyncioStream(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(True)
+        if self._hearing:
+            self._wake_writer()
         self._tell_idle(CloseReason.SERVER_CLOSED_IDLE)
 
     def _tell_idle(self, reason: CloseReason) -> None:
@@ -194,13 +193,10 @@ class AsyncioStream(asyncio.Protocol):
 
     # -- I/O ------------------------------------------------------------------------------------
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        if self._unproven and self._probe.events() and self._probe.tls_end_waits():
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        if self._unproven:
             await self._hear_refusal()
-        transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
-            error = self._broken()
-            raise NothingWritten(error.errno, error.strerror or str(error)) from error
+        transport = self._writable()
         transport.write(data)
         while self._writing_paused:
             await self._flush(transport, stall, at)
@@ -208,22 +204,61 @@ class AsyncioStream(asyncio.Protocol):
             raise self._broken()
 
     async def _hear_refusal(self) -> None:
-        """Let the loop read the alert by which the server refuses the handshake: what is written now
-        would be answered by a reset, and that would be all that is known.
+        """Let the loop read the alert by which the server refuses the handshake, if it has come: what is
+        written now would be answered by a reset, and that would be all that is known.
         """
-        self._unproven = False
-        with contextlib.suppress(Expired, OSError):
-            await self.receive(_monotonic() + _ONE_MOMENT)
+        if self._probe.events() and self._probe.tls_end_waits():
+            self._unproven = False
+            with contextlib.suppress(Expired, OSError):
+                await self.receive(_monotonic() + _ONE_MOMENT)
+
+    def _writable(self) -> asyncio.Transport:
+        transport = self._transport
+        if transport is None or (self._ended and not self.half_open) or transport.is_closing():
+            error = self._broken()
+            raise NothingWritten(error.errno, error.strerror or str(error)) from error
+        return transport
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        view = memoryview(data)
+        if self._unproven:
+            await self._hear_refusal()
+        self._hearing = True
+        try:
+            while True:
+                answered = await self._has_answer()
+                if answered or not (view or self._writing_paused):
+                    return len(data) - len(view), answered
+                transport = self._writable()
+                if self._writing_paused:
+                    await self._flush(transport, stall, at)
+                else:
+                    transport.write(view[:_LOW_WATER])
+                    view = view[_LOW_WATER:]
+        finally:
+            self._hearing = False
+
+    async def _has_answer(self) -> bool:
+        """Report whether `receive` has something at once. Writing to a connection that the peer has reset
+        would lose what came before, so the loop gets the turns that it takes to deliver that.
+        """
+        for _ in range(_TURNS_TO_DELIVER):
+            if self._chunks or self._ended:
+                return True
+            if not self._probe.events():
+                return False
+            await asyncio.sleep(0)
+        return bool(self._chunks) or self._ended
 
     async def _flush(self, transport: asyncio.Transport, stall: float | None, at: float | None) -> None:
         """Wait until the buffer is empty; `stall` seconds without any byte taken are too many."""
         before = transport.get_write_buffer_size()
         now = _monotonic()
-        until = at if stall is None else now + stall if at is None else min(now + stall, at)
+        until = stalls_at(stall, at)
         self._flushed = self._loop.create_future()
         timer = None
         if until is not None:
-            timer = self._loop.call_later(max(until - now, 0.0), self._flushed_late)
+            timer = self._loop.call_later(max(until - now, 0.0), self._wake_writer)
         try:
             await self._flushed
         finally:
@@ -236,10 +271,6 @@ class AsyncioStream(asyncio.Protocol):
             return
         if transport.get_write_buffer_size() >= before or (at is not None and _monotonic() >= at):
             raise Expired
-
-    def _flushed_late(self) -> None:
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
 
     async def receive(self, at: float | None) -> bytes:
         while not self._chunks:
@@ -255,6 +286,12 @@ class AsyncioStream(asyncio.Protocol):
             finally:
                 self._waiter = None
         return self._take()
+
+    def end_writing(self) -> None:
+        transport = self._writable()
+        if not transport.can_write_eof():
+            raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+        transport.write_eof()
 
     def receive_nowait(self) -> bytes | None:
         return self._take() if self._chunks else None
@@ -347,17 +384,3 @@ class AsyncioStream(asyncio.Protocol):
         if self._aborted:
             return OSError(errno.ECONNABORTED, "the connection was aborted")
         return BrokenPipeError(errno.EPIPE, "the peer closed the connection")
-
-
-async def _until(at: float | None, work: Coroutine[Any, Any, Any]) -> None:
-    if at is None:
-        await work
-        return
-    scope = asyncio.timeout(max(at - _monotonic(), 0.0))
-    try:
-        async with scope:
-            await work
-    except TimeoutError:
-        if scope.expired():
-            raise Expired from None
-        raise

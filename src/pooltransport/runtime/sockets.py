@@ -60,6 +60,14 @@ def names(sock: socket.socket) -> tuple[str, str]:
         return "", ""
 
 
+def stalls_at(stall: float | None, at: float | None) -> float | None:
+    """Return when a write that makes no progress from now on ends."""
+    if stall is None:
+        return at
+    until = time.monotonic() + stall
+    return until if at is None or until < at else at
+
+
 class Probe:
     """Asks the kernel about one idle socket: a poll object made once, one system call a question."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import select
 import socket
 import ssl
 import time
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from pooltransport.stats import CloseReason
 
-from .protocols import Address, Expired, NothingWritten
-from .sockets import ONE_RECORD, READ_SIZE, Probe, names, tls_info, unsolicited
+from .protocols import Address, Data, Expired, NothingWritten
+from .sockets import ONE_RECORD, READ_SIZE, Probe, names, stalls_at, tls_info, unsolicited
 from .tls import note_shown
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class ThreadStream:
         "_aborted",
         "_closed",
         "_closer",
+        "_early",
         "_inside",
         "_on_closed",
         "_probe",
         "_sock",
         "_timeout",
         "cut_off",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -59,11 +62,13 @@ class ThreadStream:
         # A list: a dial that is aborted as it ends is aborted by two, and both must hear of it.
         self._on_closed: list[Callable[[], None]] = []
         self._timeout: float | None = -1.0
+        self._early: bytes | None = None  # received while sending, by `send_until_answered`
         self._probe = Probe(sock)
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         self._enter()
@@ -124,22 +129,19 @@ class ThreadStream:
             else:
                 return
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        try:
-            self._enter()
-        except OSError as error:
-            raise NothingWritten(error.errno, error.strerror) from error
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        self._enter_to_write()
         whole = len(data)
         try:
-            while True:
-                until = at if stall is None else _sooner(_monotonic() + stall, at)
+            while data:
+                until = stalls_at(stall, at)
                 self._set_timeout(until)
                 try:
                     sent = self._sock.send(data)
                 except TimeoutError as error:
                     if error.errno is not None:
                         raise
-                    if until is not None and _monotonic() < until:
+                    if until is None or _monotonic() < until:
                         continue
                     raise Expired from None
                 except OSError as error:
@@ -148,13 +150,66 @@ class ThreadStream:
                     raise
                 if sent == len(data):
                     return
-                data = memoryview(data)[sent:]  # type: ignore[assignment]
+                data = memoryview(data)[sent:]
         finally:
             self._leave()
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        self._enter_to_write()
+        view = memoryview(data)
+        try:
+            self._timeout = 0.0
+            self._sock.settimeout(0.0)
+            until = stalls_at(stall, at)
+            while not (answered := self._has_answer()) and view:
+                try:
+                    view = view[self._sock.send(view) :]
+                except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                    self._wait_both_ways(until)
+                except OSError as error:
+                    if len(view) == len(data) <= ONE_RECORD:
+                        raise NothingWritten(error.errno, error.strerror or str(error)) from error
+                    raise
+                else:
+                    until = stalls_at(stall, at)
+            return len(data) - len(view), answered
+        finally:
+            self._leave()
+
+    def _has_answer(self) -> bool:
+        """Report whether `receive` has something at once. With TLS only a read can tell a session ticket
+        from the answer; what it gives is kept.
+        """
+        if self._early is not None:
+            return True
+        sock = self._sock
+        if not isinstance(sock, ssl.SSLSocket):
+            return bool(self._probe.events())
+        if not self._probe.events() and not sock.pending():
+            return False
+        try:
+            self._early = sock.recv(READ_SIZE)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        return True
+
+    def _wait_both_ways(self, until: float | None) -> None:
+        """Wait until the socket takes or has bytes."""
+        if self._aborted:
+            raise OSError(errno.ECONNABORTED, "the connection was aborted")
+        left = None if until is None else until - _monotonic()
+        if left is not None and left <= 0:
+            raise Expired
+        poller = select.poll()
+        poller.register(self._sock.fileno(), select.POLLIN | select.POLLOUT)
+        poller.poll(None if left is None else left * 1000)
 
     async def receive(self, at: float | None) -> bytes:
         self._enter()
         try:
+            if self._early is not None:
+                data, self._early = self._early, None
+                return data
             while True:
                 self._set_timeout(at)
                 try:
@@ -162,7 +217,7 @@ class ThreadStream:
                 except TimeoutError as error:
                     if error.errno is not None:
                         raise
-                    if at is not None and _monotonic() < at:
+                    if at is None or _monotonic() < at:
                         continue
                     raise Expired from None
                 except ssl.SSLEOFError:
@@ -173,11 +228,20 @@ class ThreadStream:
         finally:
             self._leave()
 
+    def end_writing(self) -> None:
+        self._enter_to_write()
+        try:
+            if self.tls is not None:
+                raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+            self._sock.shutdown(socket.SHUT_WR)
+        finally:
+            self._leave()
+
     def receive_nowait(self) -> bytes | None:
         return None
 
     def surplus(self) -> bool:
-        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        return bool(self._early) or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0)
 
     def check(self) -> CloseReason | None:
         try:
@@ -248,6 +312,12 @@ class ThreadStream:
             self._leave()
             raise OSError(errno.ECONNABORTED, "the connection was aborted")
 
+    def _enter_to_write(self) -> None:
+        try:
+            self._enter()
+        except OSError as error:
+            raise NothingWritten(error.errno, error.strerror) from error
+
     def _leave(self) -> None:
         self._inside.pop()
         if self._aborted and not self._inside and self._closer.acquire(blocking=False):
@@ -280,7 +350,3 @@ class ThreadStream:
         if current is None or not left - 0.002 <= current <= left + 0.002:
             self._timeout = left
             self._sock.settimeout(left)
-
-
-def _sooner(a: float, b: float | None) -> float:
-    return a if b is None or a < b else b

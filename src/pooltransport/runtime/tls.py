@@ -35,23 +35,6 @@ def accepts_cut_off(context: ssl.SSLContext) -> bool:
     return bool(context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 
 
-class WatchedContext:
-    """A context as an event loop uses it, which tells the object that the loop made of it: a loop keeps
-    that to itself, and drops it when the handshake fails.
-    """
-
-    __slots__ = ("_context", "made")
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self.made: ssl.SSLObject | None = None
-
-    def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
-        """Do what `ssl.SSLContext.wrap_bio` does."""
-        self.made = self._context.wrap_bio(*args, **named)
-        return self.made
-
-
 class TLSPump:
     """A TLS session between two memory buffers: bytes in, bytes out, nothing that waits.
 
@@ -79,7 +62,7 @@ class TLSPump:
         self.info = tls_info(self._object, server_hostname)
         return True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Encrypt `data`; `take` has the records. Memory takes everything at once."""
         self._object.write(data)
 

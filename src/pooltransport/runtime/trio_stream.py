@@ -5,6 +5,7 @@ The socket is ours, so that an idle one can be asked about and a dead loop's one
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -16,8 +17,8 @@ import anyio
 import anyio.lowlevel
 import trio
 
-from .protocols import Address, Expired, NothingWritten
-from .sockets import ONE_RECORD, READ_SIZE, Probe, names, unsolicited
+from .protocols import Address, Data, Expired, NothingWritten
+from .sockets import ONE_RECORD, READ_SIZE, Probe, names, stalls_at, unsolicited
 from .tls import TLSPump
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ class TrioStream:
 
     __slots__ = (
         "_aborted",
+        "_early",
         "_pump",
         "_runtime",
         "_probe",
         "_sock",
         "_turns",
+        "_unsent",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -57,9 +61,12 @@ class TrioStream:
         self._pump: TLSPump | None = None
         self._aborted = False
         self._turns = 0
+        self._early: bytes | None = None  # received while sending, by `send_until_answered`
+        self._unsent = b""  # encrypted, and to go out before anything else
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         code = self._sock.connect_ex(address.sockaddr)
@@ -93,13 +100,60 @@ class TrioStream:
         except OSError:
             return  # the peer has gone: it needs no reason
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
         if self._pump is not None:
-            self._pump.write(data)
-            data = self._pump.take()
+            if data:
+                self._pump.write(data)
+            data, self._unsent = self._unsent + self._pump.take(), b""
         await self._send_raw(data, stall, at)
 
-    async def _send_raw(self, data: bytes, stall: float | None, at: float | None) -> None:
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        view = memoryview(data)
+        if self._pump is None:
+            left = await self._send_or_hear(view, stall, at)
+            return len(data) - len(left), self._has_answer()
+        while True:
+            self._unsent = bytes(await self._send_or_hear(memoryview(self._unsent), stall, at))
+            if self._unsent or not view or self._has_answer():
+                return len(data) - len(view), self._has_answer()
+            # What is encrypted must go out: so it is one record at a time.
+            self._pump.write(view[:ONE_RECORD])
+            self._unsent += self._pump.take()
+            view = view[ONE_RECORD:]
+
+    async def _send_or_hear(self, view: memoryview, stall: float | None, at: float | None) -> memoryview:
+        """Send on the wire until there is an answer; return what is left."""
+        whole = len(view)
+        await self._turn()
+        while view and not self._has_answer():
+            try:
+                view = view[self._socket().send(view) :]
+            except BlockingIOError:
+                await self._ready_both_ways(stalls_at(stall, at))
+            except OSError as error:
+                if len(view) == whole <= ONE_RECORD:
+                    raise NothingWritten(error.errno, error.strerror or str(error)) from error
+                raise
+        return view
+
+    def _has_answer(self) -> bool:
+        """Report whether `receive` has something at once; with TLS, what tells so is kept for it."""
+        if self._early is not None:
+            return True
+        pump = self._pump
+        if pump is None:
+            return bool(self._probe.events())
+        self._early = pump.read()
+        while self._early is None and self._probe.events():
+            try:
+                pump.feed(self._socket().recv(READ_SIZE))
+            except BlockingIOError:
+                break
+            self._early = pump.read()
+        self._unsent += pump.take()  # a key update, for instance
+        return self._early is not None
+
+    async def _send_raw(self, data: Data, stall: float | None, at: float | None) -> None:
         view = memoryview(data)
         await self._turn()
         while view:
@@ -113,19 +167,20 @@ class TrioStream:
                 raise
             else:
                 continue
-            until = at
-            if stall is not None:
-                until = _monotonic() + stall if at is None else min(_monotonic() + stall, at)
-            await self._ready(anyio.wait_writable, until)
+            await self._ready(anyio.wait_writable, stalls_at(stall, at))
 
     async def receive(self, at: float | None) -> bytes:
         pump = self._pump
+        if self._early is not None:
+            await self._turn()
+            data, self._early = self._early, None
+            return data
         if pump is None:
             return await self._receive_raw(at)
         while True:
-            data = pump.read()
-            if data is not None:
-                return data
+            received = pump.read()
+            if received is not None:
+                return received
             pump.feed(await self._receive_raw(at))
             reply = pump.take()  # a key update, for instance
             if reply:
@@ -139,6 +194,11 @@ class TrioStream:
             except BlockingIOError:
                 await self._ready(anyio.wait_readable, at)
 
+    def end_writing(self) -> None:
+        if self.tls is not None:
+            raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+        self._socket().shutdown(socket.SHUT_WR)
+
     def receive_nowait(self) -> bytes | None:
         return None
 
@@ -147,7 +207,7 @@ class TrioStream:
         return self._pump is not None and self._pump.cut_off
 
     def surplus(self) -> bool:
-        return False
+        return bool(self._early)
 
     async def _turn(self) -> None:
         """Be a checkpoint often enough, without a trip through the scheduler for each call."""
@@ -170,6 +230,23 @@ class TrioStream:
                 raise Expired
         except (anyio.ClosedResourceError, anyio.BusyResourceError) as error:
             raise OSError(errno.ECONNABORTED, "the connection was aborted") from error
+
+    async def _ready_both_ways(self, at: float | None) -> None:
+        """Wait until the socket takes or has bytes."""
+        self._turns = 0
+        sock = self._socket()
+
+        async def first(wait: Callable[[Any], Awaitable[None]]) -> None:
+            with contextlib.suppress(anyio.ClosedResourceError):  # aborted: found out by the next call
+                await wait(sock)
+            group.cancel_scope.cancel()
+
+        with anyio.move_on_after(None if at is None else max(at - _monotonic(), 0.0)) as limit:
+            async with anyio.create_task_group() as group:
+                group.start_soon(first, anyio.wait_writable)
+                group.start_soon(first, anyio.wait_readable)
+        if limit.cancelled_caught:
+            raise Expired
 
     def _socket(self) -> socket.socket:
         if self._aborted:
