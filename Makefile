@@ -10,6 +10,7 @@ PY := $(VENV)/bin/python
 BENCH_PY := $(BENCH_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
+SERVERS := nginx squid haproxy microsocks
 PEERS := aiohttp httpx httpx2 requests urllib3
 
 .PHONY: help demo test test-peers test-full lint types bench build clean
@@ -17,8 +18,8 @@ PEERS := aiohttp httpx httpx2 requests urllib3
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
-	@echo "make test-peers  the tests against real servers; needs nginx"
-	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
+	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
+	@echo "make test-full   the tests with the written numbers, which take minutes; needs $(SERVERS)"
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
@@ -42,16 +43,20 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	$(PYTEST) -m "not peers and not full"
 
-test-peers: $(VENV)/.ready-dev need-nginx
+test-peers: $(VENV)/.ready-dev need-servers
 	$(PYTEST) -m "peers and not full"
 
-test-full: $(VENV)/.ready-dev need-nginx
+test-full: $(VENV)/.ready-dev need-servers
 	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600
 
-.PHONY: need-nginx
-need-nginx:
-	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null || \
-		{ echo "nginx is needed for this: apt-get install nginx" >&2; exit 1; }
+# All that are missing are named at once, with the line that installs them.
+.PHONY: need-nginx need-servers
+need-nginx: NEEDED := nginx
+need-servers: NEEDED := $(SERVERS)
+need-nginx need-servers:
+	@missing=; for server in $(NEEDED); do \
+		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v "$$server" >/dev/null || missing="$$missing $$server"; \
+	done; [ -z "$$missing" ] || { echo "missing:$$missing; apt-get install$$missing" >&2; exit 1; }
 
 lint: $(VENV)/.ready-dev
 	$(PY) -m ruff check .

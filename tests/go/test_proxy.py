@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
-import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.proxies import KINDS, HttpProxy, SocksProxy
 from tests.support.responders import echo, ok

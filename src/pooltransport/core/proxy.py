@@ -257,6 +257,8 @@ class Socks5:
         lib = self._lib
         from socksio.exceptions import ProtocolError  # noqa: PLC0415 - an extra
 
+        if reply[0] != (1 if self._machine.state == lib.SOCKS5State.SERVER_VERIFY_USERNAME_PASSWORD else 5):
+            raise Refused(f"its reply {reply[:8].hex(' ')} is not SOCKS5")
         if reply[1:2] == b"\xff" and self._machine.state == lib.SOCKS5State.SERVER_AUTH_REPLY:
             asked = "needs credentials" if self._proxy.user is None else "takes no user name and password"
             raise Refused(f"it {asked} (no acceptable methods)")
