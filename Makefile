@@ -19,7 +19,7 @@ help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
 	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
-	@echo "make test-full   the tests with the written numbers, which take minutes; needs $(SERVERS)"
+	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
@@ -46,7 +46,7 @@ test: $(VENV)/.ready-dev
 test-peers: $(VENV)/.ready-dev need-servers
 	$(PYTEST) -m "peers and not full"
 
-test-full: $(VENV)/.ready-dev need-servers
+test-full: $(VENV)/.ready-dev need-nginx
 	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600
 
 # All that are missing are named at once, with the line that installs them.

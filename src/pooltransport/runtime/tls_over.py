@@ -33,12 +33,12 @@ _LAST_WORD = 0.05
 class TLSOver:
     """A `runtime.protocols.Stream`; `start_tls` comes first."""
 
-    __slots__ = ("_ended", "_inner", "_on_idle", "_plain", "_pump", "local_addr", "remote_addr", "tls")
+    __slots__ = ("_ended", "_on_idle", "_plain", "_pump", "inner", "local_addr", "remote_addr", "tls")
 
     _pump: TLSPump
 
     def __init__(self, inner: Stream) -> None:
-        self._inner = inner
+        self.inner = inner
         self._plain: deque[bytes] = deque()  # decrypted, and not received yet
         self._ended = False
         self._on_idle: Callable[[CloseReason], None] | None = None
@@ -54,7 +54,7 @@ class TLSOver:
         try:
             while not pump.handshake(server_hostname):
                 await self._say(at)
-                pump.feed(await self._inner.receive(at))
+                pump.feed(await self.inner.receive(at))
         except ssl.SSLError:
             with contextlib.suppress(OSError, Expired):
                 await self._say(time.monotonic() + _LAST_WORD)
@@ -65,17 +65,17 @@ class TLSOver:
     async def _say(self, at: float | None) -> None:
         """Send what TLS itself has to say."""
         if data := self._pump.take():
-            await self._inner.send(data, None, at)
+            await self.inner.send(data, None, at)
 
     # -- I/O ------------------------------------------------------------------------------------
 
     async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
         self._pump.write(data)
-        await self._inner.send(self._pump.take(), stall, at)
+        await self.inner.send(self._pump.take(), stall, at)
 
     async def receive(self, at: float | None) -> bytes:
         while (data := self._next()) is None:
-            self._pump.feed(await self._inner.receive(at))
+            self._pump.feed(await self.inner.receive(at))
             await self._say(at)  # a key update, for instance
         return data
 
@@ -94,7 +94,7 @@ class TLSOver:
 
     def _decrypt_what_came(self) -> None:
         with contextlib.suppress(OSError):  # the next `receive` raises it again
-            self._soak(self._inner.receive_nowait)
+            self._soak(self.inner.receive_nowait)
 
     def _soak(self, more: Callable[[], bytes | None]) -> None:
         """Decrypt what is there, and what `more` returns until it has no more."""
@@ -113,7 +113,7 @@ class TLSOver:
 
     def check(self) -> CloseReason | None:
         try:
-            self._soak(self._inner.read_ready)
+            self._soak(self.inner.read_ready)
         except OSError:
             return CloseReason.SERVER_CLOSED_IDLE
         if self._plain:
@@ -122,7 +122,7 @@ class TLSOver:
 
     def read_ready(self) -> bytes | None:
         try:
-            self._soak(self._inner.read_ready)
+            self._soak(self.inner.read_ready)
         except OSError:
             self._ended = True
         if self._plain:
@@ -130,7 +130,7 @@ class TLSOver:
         return b"" if self._ended else None
 
     def hung_up(self) -> bool:
-        return self._inner.hung_up()
+        return self.inner.hung_up()
 
     @property
     def on_idle_event(self) -> Callable[[CloseReason], None] | None:
@@ -139,14 +139,14 @@ class TLSOver:
     @on_idle_event.setter
     def on_idle_event(self, tell: Callable[[CloseReason], None] | None) -> None:
         self._on_idle = tell
-        self._inner.on_idle_event = None if tell is None else self._spoke
+        self.inner.on_idle_event = None if tell is None else self._spoke
 
     def _spoke(self, reason: CloseReason) -> None:
         """The stream below ended or got bytes, which may be a session ticket."""
         found = self.check()
         if found is None and reason is not CloseReason.SERVER_CLOSED_IDLE:
             if self._on_idle is not None:
-                self._inner.on_idle_event = self._spoke
+                self.inner.on_idle_event = self._spoke
             return
         tell, self._on_idle = self._on_idle, None
         if tell is not None:
@@ -156,8 +156,8 @@ class TLSOver:
 
     def abort(self, on_closed: Callable[[], None]) -> None:
         self._on_idle = None
-        self._inner.abort(on_closed)
+        self.inner.abort(on_closed)
 
     def drop(self) -> None:
         self._on_idle = None
-        self._inner.drop()
+        self.inner.drop()
