@@ -139,6 +139,7 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+        engine.ledger.keep_house(self.runtime)  # it may become idle without ever having been leased
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
