@@ -59,7 +59,8 @@ class Origin:
         try:
             self._go_on()
         except ssl.SSLWantReadError:
-            pass
+            if self.held:
+                return
         except ssl.SSLError:
             self._flush()
             self.stream.end()
@@ -72,6 +73,7 @@ class Origin:
             self._ready = True
             if self._hold:
                 self.held = self._out.read()
+                raise ssl.SSLWantReadError
         while data := self._tls.read(65536):
             self.requests.append(data)
             self.say(self.answer)
@@ -89,8 +91,15 @@ class Origin:
             self._flush()
 
     def _flush(self):
-        if data := self._out.read():
+        # In order: what was held back comes first.
+        data, self.held = self.held + self._out.read(), b""
+        if data:
             self.stream.feed(data)
+
+    def release(self, size=None):
+        """Send what was held back, or a part of it."""
+        data, self.held = self.held[:size], self.held[len(self.held[:size]) :]
+        self.stream.feed(data)
 
 
 class Hop:

@@ -33,7 +33,7 @@ _LAST_WORD = 0.05
 class TLSOver:
     """A `runtime.protocols.Stream`; `start_tls` comes first."""
 
-    __slots__ = ("_ended", "_on_idle", "_plain", "_pump", "inner", "local_addr", "remote_addr", "tls")
+    __slots__ = ("_ended", "_error", "_on_idle", "_plain", "_pump", "inner", "local_addr", "remote_addr", "tls")
 
     _pump: TLSPump
 
@@ -41,6 +41,7 @@ class TLSOver:
         self.inner = inner
         self._plain: deque[bytes] = deque()  # decrypted, and not received yet
         self._ended = False
+        self._error: OSError | None = None
         self._on_idle: Callable[[CloseReason], None] | None = None
         self.remote_addr = inner.remote_addr
         self.local_addr = inner.local_addr
@@ -82,6 +83,8 @@ class TLSOver:
     def _next(self) -> bytes | None:
         if self._plain:
             return self._plain.popleft()
+        if self._error is not None:
+            raise self._error
         return b"" if self._ended else self._pump.read()
 
     def receive_nowait(self) -> bytes | None:
@@ -93,13 +96,18 @@ class TLSOver:
         return bool(self._plain)
 
     def _decrypt_what_came(self) -> None:
-        with contextlib.suppress(OSError):  # the next `receive` raises it again
-            self._soak(self.inner.receive_nowait)
+        self._soak(self.inner.receive_nowait)
 
     def _soak(self, more: Callable[[], bytes | None]) -> None:
-        """Decrypt what is there, and what `more` returns until it has no more."""
+        """Decrypt what is there, and what `more` returns until it has no more. What is no TLS ends the
+        stream, and is an error for who receives: OpenSSL would not say so a second time.
+        """
         while not self._ended:
-            data = self._pump.read()
+            try:
+                data = self._pump.read()
+            except OSError as error:
+                self._error, self._ended = error, True
+                return
             if data:
                 self._plain.append(data)
             elif data is not None:
@@ -112,19 +120,13 @@ class TLSOver:
     # -- idle -----------------------------------------------------------------------------------
 
     def check(self) -> CloseReason | None:
-        try:
-            self._soak(self.inner.read_ready)
-        except OSError:
-            return CloseReason.SERVER_CLOSED_IDLE
+        self._soak(self.inner.read_ready)
         if self._plain:
             return unsolicited(self._plain[0][:16])
         return CloseReason.SERVER_CLOSED_IDLE if self._ended else None
 
     def read_ready(self) -> bytes | None:
-        try:
-            self._soak(self.inner.read_ready)
-        except OSError:
-            self._ended = True
+        self._soak(self.inner.read_ready)
         if self._plain:
             return self._plain.popleft()
         return b"" if self._ended else None
