@@ -8,6 +8,7 @@ stream below sees bytes, and cannot tell a session ticket from an answer that no
 from __future__ import annotations
 
 import contextlib
+import errno
 import ssl
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from pooltransport.stats import CloseReason
 
 from .protocols import Expired
-from .sockets import unsolicited
+from .sockets import ONE_RECORD, unsolicited
 from .tls import TLSPump
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pooltransport.trace import TLSInfo
 
-    from .protocols import Stream
+    from .protocols import Data, Stream
 
 # For the alert that says why a handshake failed: it goes out at once or not at all.
 _LAST_WORD = 0.05
@@ -33,19 +34,33 @@ _LAST_WORD = 0.05
 class TLSOver:
     """A `runtime.protocols.Stream`; `start_tls` comes first."""
 
-    __slots__ = ("_ended", "_error", "_on_idle", "_plain", "_pump", "inner", "local_addr", "remote_addr", "tls")
+    __slots__ = (
+        "_ended",
+        "_error",
+        "_on_idle",
+        "_plain",
+        "_pump",
+        "_unsent",
+        "half_open",
+        "inner",
+        "local_addr",
+        "remote_addr",
+        "tls",
+    )
 
     _pump: TLSPump
 
     def __init__(self, inner: Stream) -> None:
         self.inner = inner
         self._plain: deque[bytes] = deque()  # decrypted, and not received yet
+        self._unsent = b""  # encrypted, and to go out before anything else
         self._ended = False
         self._error: OSError | None = None
         self._on_idle: Callable[[CloseReason], None] | None = None
         self.remote_addr = inner.remote_addr
         self.local_addr = inner.local_addr
         self.tls: TLSInfo | None = None
+        self.half_open = False  # and stays so
 
     async def open(self) -> None:
         """Do nothing: the stream below is open."""
@@ -65,14 +80,41 @@ class TLSOver:
 
     async def _say(self, at: float | None) -> None:
         """Send what TLS itself has to say."""
-        if data := self._pump.take():
+        if data := self._records():
             await self.inner.send(data, None, at)
+
+    def _records(self) -> bytes:
+        """Return what is to go out, in the order in which it was encrypted."""
+        data, self._unsent = self._unsent + self._pump.take(), b""
+        return data
 
     # -- I/O ------------------------------------------------------------------------------------
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        self._pump.write(data)
-        await self.inner.send(self._pump.take(), stall, at)
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        if data:
+            self._pump.write(data)
+        await self.inner.send(self._records(), stall, at)
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        view = memoryview(data)
+        while True:
+            taken, _ = await self.inner.send_until_answered(self._unsent, stall, at)
+            self._unsent = self._unsent[taken:]
+            # What stopped the stream below may have been a session ticket.
+            self._soak(self.inner.read_ready)
+            answered = bool(self._plain) or self._ended
+            if not self._unsent:
+                if answered or not view:
+                    return len(data) - len(view), answered
+                # What is encrypted must go out: so it is one record at a time.
+                self._pump.write(view[:ONE_RECORD])
+                view = view[ONE_RECORD:]
+            elif answered:
+                return len(data) - len(view), True
+            self._unsent += self._pump.take()
+
+    def end_writing(self) -> None:
+        raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
 
     async def receive(self, at: float | None) -> bytes:
         while (data := self._next()) is None:
