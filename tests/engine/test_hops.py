@@ -365,6 +365,16 @@ class TestCallable:
             world.runtime.run(world.get(URL))
         assert world.runtime.run(world.get("http://192.0.2.2/")) == b"hi"  # that request only
 
+    def test_its_time_is_the_requests(self, make):
+        def slow(request):
+            world.runtime.clock.move_to(world.runtime.now() + 1.5)
+
+        world = make(lambda dial: None, slow)
+        began = world.runtime.now()
+        with pytest.raises(ConnectTimeout):
+            world.runtime.run(world.get(URL, timeout=2.0))
+        assert world.runtime.now() - began == pytest.approx(2.0)
+
     def test_is_not_asked_once_closed(self, make):
         asked = []
         world = make(Answers(OK), asked.append)

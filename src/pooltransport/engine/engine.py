@@ -122,8 +122,8 @@ class Engine:
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        key = self.key_for(request, runtime)
         clocks = Clocks(self.settings_of(request.timeout), self.now())
+        key = self.key_for(request, runtime)
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None
