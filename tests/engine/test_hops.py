@@ -30,8 +30,9 @@ VIA = "https://192.0.2.1:443 via http://192.0.2.9:3128"
 
 @pytest.fixture
 def make(make_world):
-    """Make a world whose transport trusts the tunnels' origins."""
-    return lambda peer, proxy, **options: make_world(peer, proxy=proxy, **{"ssl_context": client_context(), **options})
+    """Make a world whose transport trusts the tunnels' origins, and adds nothing to requests."""
+    usual = {"ssl_context": client_context(), "disable_compression": True}
+    return lambda peer, proxy, **options: make_world(peer, proxy=proxy, **{**usual, **options})
 
 
 def refused(world, url=SECURE, kind=ProxyError, **fields):

@@ -22,7 +22,17 @@ NOT_DIALING = {
     *("max_idle_conns", "max_idle_conns_per_host", "max_conns_per_host", "max_conns", "max_waiting", "acquire_timeout"),
     *("idle_conn_timeout", "max_conn_lifetime", "honor_keep_alive_hint", "response_header_timeout", "read_timeout"),
     *("write_timeout", "expect_continue_timeout", "min_rate", "disable_keep_alives", "max_body_bytes", "drain_limit"),
-    *("drain_timeout", "retry_stale", "codec", "leak_detection", "ignore_modules", "name", "proxy"),
+    *(
+        "drain_timeout",
+        "retry_stale",
+        "codec",
+        "leak_detection",
+        "ignore_modules",
+        "name",
+        "proxy",
+        "disable_compression",
+    ),
+    "max_decoded_bytes",
 }
 TUNNELS = [kind for kind in KINDS if kind not in {"http forward", "https forward"}]
 CONNECTS = ["http CONNECT", "https CONNECT"]
