@@ -366,6 +366,13 @@ class TestCallable:
             world.runtime.run(world.get(URL))
         assert world.runtime.run(world.get("http://192.0.2.2/")) == b"hi"  # that request only
 
+    def test_more_answers_than_are_remembered(self, make):
+        users = iter(range(1100))
+        world = make(Answers(OK), lambda _: f"http://u{next(users)}:p@192.0.2.9:3128", max_idle_conns=1)
+        for _ in range(1100):
+            assert world.runtime.run(world.get(URL)) == b"hi"
+        assert world.transport.stats().idle == 1
+
     def test_its_time_is_the_requests(self, make):
         def slow(request):
             world.runtime.clock.move_to(world.runtime.now() + 1.5)

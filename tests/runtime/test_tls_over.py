@@ -86,10 +86,10 @@ class TestIdle:
 class Pair:
     """A `TLSOver` and its server, shaken hands."""
 
-    def __init__(self):
+    def __init__(self, **origin):
         self.runtime = FakeRuntime()
         self.below = FakeStream(self.runtime)
-        self.origin = Origin(self.below, b"")
+        self.origin = Origin(self.below, b"", **origin)
         seen = 0
 
         def on_sent(stream):
@@ -161,6 +161,42 @@ class TestStream:
         pair.below.feed(b"nor is this one, at all")
         assert pair.stream.check() is CloseReason.SERVER_CLOSED_IDLE
         assert pair.stream.read_ready() == b""
+
+    def test_a_session_ticket_is_no_answer(self):
+        """What stops the stream below goes on here, until there is text; what was encrypted still goes out."""
+        pair = Pair(hold=True)
+        pair.below.hold_writes = True
+        task = pair.runtime.start(pair.stream.send_until_answered(BIG, None, None))
+        pair.origin.release()
+        pair.runtime.run_until_idle()
+        assert not task.done
+        pair.origin.say(b"413")
+        pair.runtime.run_until_idle()
+        taken, answered = task.outcome()
+        assert (0 < taken <= 16_384, answered) == (True, True)
+        assert pair.receive(3) == b"413"
+        pair.below.hold_writes = False
+        pair.runtime.run(pair.stream.send(b"", None, None))
+        assert b"".join(pair.origin.requests) == BIG[:taken]
+
+    def test_all_of_it_is_taken_where_nobody_answers(self):
+        pair = Pair()
+        assert pair.runtime.run(pair.stream.send_until_answered(BIG, None, None)) == (len(BIG), False)
+        assert pair.runtime.run(pair.stream.send_until_answered(b"", None, None)) == (0, False)
+        assert b"".join(pair.origin.requests) == BIG
+
+    @pytest.mark.parametrize("end", ["goodbye", "end"])
+    def test_the_end_is_an_answer(self, end):
+        pair = Pair()
+        pair.origin.goodbye() if end == "goodbye" else pair.below.end()
+        assert pair.runtime.run(pair.stream.send_until_answered(b"x", None, None)) == (0, True)
+        assert pair.runtime.run(pair.stream.receive(None)) == b""
+
+    def test_there_is_no_half_of_an_end(self):
+        pair = Pair()
+        with pytest.raises(OSError, match="both directions"):
+            pair.stream.end_writing()
+        assert not pair.stream.half_open
 
     def test_writing_fails_as_below(self):
         pair = Pair()
