@@ -15,11 +15,14 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
+from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
+    from .headers import HeadersInput
+    from .models import Request
     from .trace import ClientTrace
 
 
@@ -27,7 +30,7 @@ class DialRequest(NamedTuple):
     """What a ``dial=`` callable is asked for: one connected `socket.socket` to `host`, `port`.
 
     `deadline`: the moment, on `time.monotonic()`'s clock, after which the result comes too late.
-    `purpose`: ``origin`` (later also ``proxy``).
+    `purpose`: ``origin``, or ``proxy`` where `host` and `port` are those of the proxy on the way.
     """
 
     host: str
@@ -63,7 +66,8 @@ class OptionsDict(TypedDict, total=False):
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
@@ -160,12 +164,6 @@ def _rate(name: str, value: object) -> str | None:
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
 
 
-def _no_proxy(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    return f"{name}: proxies are not supported by this version; leave it None"
-
-
 def _context(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "wrap_bio"):
         return None
@@ -238,7 +236,8 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "drain_limit": (262_144, _size),
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
-    "proxy": (None, _no_proxy),
+    "proxy": ("environment", proxy_problem),
+    "proxy_connect_headers": (None, connect_headers_problem),
     "ssl_context": (None, _context),
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
@@ -290,7 +289,8 @@ class TransportOptions:
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
@@ -335,6 +335,13 @@ class TransportOptions:
             yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
         if self.uds is not None and self.local_address is not None:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
+        proxied = "proxy" in given and self.proxy not in (None, "environment")
+        if self.uds is not None and proxied:
+            yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
+        if self.proxy_connect_headers is not None and (
+            self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
+        ):
+            yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
         if self.dial is not None:
             refused = ("uds", "local_address", "socket_options", "resolver")
             for name in refused:
@@ -354,8 +361,15 @@ class TransportOptions:
         raise AttributeError("TransportOptions is frozen: use replace()")
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in _TABLE if name in self.explicit)
+        given = ", ".join(f"{name}={self._shown(name)}" for name in _TABLE if name in self.explicit)
         return f"TransportOptions({given})"
+
+    def _shown(self, name: str) -> str:
+        """Return the value as text, without a proxy's credentials."""
+        value = getattr(self, name)
+        if name == "proxy" and isinstance(value, str) and "@" in value:
+            return repr(str(parse_proxy(value)))
+        return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 
 def _unknown(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
-from pooltransport.core.keys import ConnectKey, Host
+from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
@@ -42,6 +42,7 @@ from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
 from .receiving import receive_head
+from .routes import Routes
 from .sending import send
 from .upgrade import Upgraded
 from .upload import Sent
@@ -81,6 +82,7 @@ class Engine:
         self._find_runtime = find_runtime
         self.capture_sites = leak_level != "off"
         self._ignored = tuple(options.ignore_modules)
+        self.routes = Routes(options)
         limits = Limits(
             options.max_idle_conns,
             options.max_idle_conns_per_host,
@@ -120,8 +122,8 @@ class Engine:
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        key = self.key_for(request, runtime)
         clocks = Clocks(self.settings_of(request.timeout), self.now())
+        key = self.key_for(request, runtime)
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None
@@ -148,6 +150,8 @@ class Engine:
             if request.body.started:
                 await _close_body(request)
             request.body.rewind()
+            if self.routes.asks:
+                key = self.key_for(request, runtime)
 
     async def _exchange(
         self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
@@ -225,28 +229,35 @@ class Engine:
     def key_for(self, request: Request, runtime: Runtime) -> ConnectKey:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
-        parts = (url.scheme, url.host, url.port, runtime)
+        parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
+        if self.routes.asks:
+            parts = (*parts, self.routes.ask(request))
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
         return key
 
-    def _make_key(self, parts: tuple[str, str, int, Runtime]) -> ConnectKey:
-        scheme, host, port, runtime = parts
+    def _make_key(self, parts: tuple[Any, ...]) -> ConnectKey:
+        scheme, host, port, runtime, *asked = parts
+        proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
         trust: object = None
-        if scheme == "https":
+        if scheme == "https" or (proxy is not None and proxy.scheme == "https"):
             trust = _DEFAULT_TRUST if options.ssl_context is None else options.ssl_context
         key = ConnectKey(
-            Host(None, scheme, host, port),
+            host_of(scheme, host, port, proxy),
             trust=trust,
             server_hostname=options.server_hostname if scheme == "https" else None,
             uds=options.uds,
             runtime=runtime,
+            proxy=proxy,
         )
         if len(self._keys) >= _MOST_KEYS:
             # A connection's key stays alive with it, and is just not found again: it idles out.
             self._keys.clear()
+        if key.forward is not None:
+            # One key for all that a forward proxy is asked for. The runtime is at its usual place.
+            key = self._keys.setdefault(("forward", proxy, None, runtime), key)
         return self._keys.setdefault(parts, key)
 
     def forget_runtime(self, runtime: Runtime) -> None:

@@ -106,6 +106,11 @@ class Stream(Protocol):
     def receive_nowait(self) -> bytes | None:
         """Return bytes that are there already without asking the kernel, or None."""
 
+    def read_ready(self) -> bytes | None:
+        """Return bytes that have come, asking the kernel; ``b""`` at the end, also a broken one; None
+        if there is nothing; never blocks. For what lies over this stream.
+        """
+
     def surplus(self) -> bool:
         """Report, without asking the kernel, whether bytes came that nobody has received."""
 
