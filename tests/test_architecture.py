@@ -49,6 +49,7 @@ ROOMS = {
     "stats": "ground",
     "options": "ground",
     "trust_files": "ground",
+    "proxy_url": "ground",
     "models": "ground",
     "bodies": "ground",
     "headers": "ground",

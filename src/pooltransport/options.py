@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
+from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
 from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
+    from .headers import HeadersInput
+    from .models import Request
     from .trace import ClientTrace
 
     Path = str | os.PathLike[str]
@@ -32,7 +35,7 @@ class DialRequest(NamedTuple):
     """What a ``dial=`` callable is asked for: one connected `socket.socket` to `host`, `port`.
 
     `deadline`: the moment, on `time.monotonic()`'s clock, after which the result comes too late.
-    `purpose`: ``origin`` (later also ``proxy``).
+    `purpose`: ``origin``, or ``proxy`` where `host` and `port` are those of the proxy on the way.
     """
 
     host: str
@@ -68,7 +71,8 @@ class OptionsDict(TypedDict, total=False):
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | Literal["truststore"] | None
     ca_file: str | os.PathLike[str] | None
     client_cert: ClientCert | None
@@ -167,12 +171,6 @@ def _rate(name: str, value: object) -> str | None:
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
 
 
-def _no_proxy(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    return f"{name}: proxies are not supported by this version; leave it None"
-
-
 def _trace(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "put_idle_conn"):
         return None
@@ -239,7 +237,8 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "drain_limit": (262_144, _size),
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
-    "proxy": (None, _no_proxy),
+    "proxy": ("environment", proxy_problem),
+    "proxy_connect_headers": (None, connect_headers_problem),
     "ssl_context": (None, check_context),
     "ca_file": (None, check_ca_file),
     "client_cert": (None, check_client_cert),
@@ -293,7 +292,8 @@ class TransportOptions:
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | Literal["truststore"] | None
     ca_file: str | os.PathLike[str] | None
     client_cert: ClientCert | None
@@ -340,6 +340,13 @@ class TransportOptions:
             yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
         if self.uds is not None and self.local_address is not None:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
+        proxied = "proxy" in given and self.proxy not in (None, "environment")
+        if self.uds is not None and proxied:
+            yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
+        if self.proxy_connect_headers is not None and (
+            self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
+        ):
+            yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
         if self.ssl_context is not None and self.ca_file is not None:
             yield "ssl_context and ca_file exclude each other: both say whom to trust"
         if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
@@ -363,14 +370,17 @@ class TransportOptions:
         raise AttributeError("TransportOptions is frozen: use replace()")
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={self._shown(name)!r}" for name in _TABLE if name in self.explicit)
+        given = ", ".join(f"{name}={self._shown(name)}" for name in _TABLE if name in self.explicit)
         return f"TransportOptions({given})"
 
-    def _shown(self, name: str) -> object:
+    def _shown(self, name: str) -> str:
+        """Return the value as text, without a password: neither a proxy's nor a private key's."""
         value = getattr(self, name)
+        if name == "proxy" and isinstance(value, str) and "@" in value:
+            return repr(str(parse_proxy(value)))
         if name == "client_cert" and isinstance(value, tuple):
-            return (*value[:2], *("***" for _ in value[2:]))  # a password is in no log
-        return value
+            return repr((*value[:2], *("***" for _ in value[2:])))
+        return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 
 def _unknown(name: str) -> str:

@@ -10,6 +10,7 @@ import ssl
 
 from pooltransport import Request
 from pooltransport.testing.fakes import END, Answers, FakeRuntime, FakeTransport
+from tests.engine import tunnels
 
 URL = "http://192.0.2.1/"
 OTHER = "http://192.0.2.2/"
@@ -28,6 +29,8 @@ class World:
         self.transport = FakeTransport(self.runtime, **options)
         self.callers = []
         self.ends = False  # the scenario closes the transport: there is no next request
+        self.next_url = URL
+        self.next_peer = Answers(OK)  # who answers from the injection on
 
     def start(self, coro, name="caller"):
         self.callers.append(self.runtime.start(coro, f"{name}-{len(self.callers) + 1}"))
@@ -220,6 +223,36 @@ def tls_dial():
     return world
 
 
+def _through(peer, proxy, url):
+    world = World(peer, proxy=proxy, ssl_context=tunnels.client_context())
+    world.next_url, world.next_peer = url, peer
+    world.start(world.get(url))
+    world.start(world.get(url))
+    return world
+
+
+def forward_proxy_over_tls():
+    return _through(Answers(OK), tunnels.HTTPS_PROXY, URL)
+
+
+def tunnel():
+    return _through(tunnels.connect(), tunnels.HTTP_PROXY, tunnels.SECURE)
+
+
+def tunnel_over_tls():
+    return _through(tunnels.connect(), tunnels.HTTPS_PROXY, tunnels.SECURE)
+
+
+def socks_tunnel():
+    peer = tunnels.socks(b"\x05\x02", b"\x01\x00", tunnels.GRANTED)
+    return _through(peer, "socks5://user:pass@192.0.2.9", tunnels.SECURE)
+
+
+def socks_tunnel_in_pieces():
+    pieces = [tunnels.GRANTED[i : i + 3] for i in range(0, 10, 3)]
+    return _through(tunnels.socks(b"\x05\x00", pieces, tls=False), tunnels.SOCKS_PROXY, URL)
+
+
 def names_and_addresses():
     """A look-up, a refused address, and one that accepts."""
     answers = Answers(OK)
@@ -399,6 +432,11 @@ ALL = (
     drained_in_the_background,
     drained_at_once,
     tls_dial,
+    forward_proxy_over_tls,
+    tunnel,
+    tunnel_over_tls,
+    socks_tunnel,
+    socks_tunnel_in_pieces,
     names_and_addresses,
     stale,
     informational_head,

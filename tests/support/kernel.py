@@ -34,6 +34,16 @@ def sockets_from(port: int) -> int:
     return count
 
 
+def options_to(port: int, *options: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the values of some socket options, of each socket of this process that is connected to `port`."""
+    found = []
+    for _, sock in _own_sockets():
+        with contextlib.suppress(OSError):
+            if sock.getpeername()[1] == port:
+                found.append(tuple(sock.getsockopt(level, option) for level, option in options))
+    return found
+
+
 def _state(sock: socket.socket) -> int:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)[0]
 

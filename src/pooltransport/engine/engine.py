@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
-from pooltransport.core.keys import ConnectKey, Host, Trust
+from pooltransport.core.keys import ConnectKey, Trust, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
@@ -45,6 +45,7 @@ from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
 from .receiving import receive_head
+from .routes import Routes
 from .sending import send
 from .tls_errors import refused_after_handshake
 from .upgrade import Upgraded
@@ -85,6 +86,7 @@ class Engine:
         self._find_runtime = find_runtime
         self.capture_sites = leak_level != "off"
         self._ignored = tuple(options.ignore_modules)
+        self.routes = Routes(options)
         limits = Limits(
             options.max_idle_conns,
             options.max_idle_conns_per_host,
@@ -127,8 +129,8 @@ class Engine:
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        key = self.key_for(request, runtime)
         clocks = Clocks(self.settings_of(request.timeout), self.now())
+        key = self.key_for(request, runtime)
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None
@@ -155,6 +157,8 @@ class Engine:
             if request.body.started:
                 await _close_body(request)
             request.body.rewind()
+            if self.routes.asks:
+                key = self.key_for(request, runtime)
 
     async def _exchange(
         self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
@@ -236,27 +240,35 @@ class Engine:
     def key_for(self, request: Request, runtime: Runtime) -> ConnectKey:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
-        parts = (url.scheme, url.host, url.port, runtime)
+        parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
+        if self.routes.asks:
+            parts = (*parts, self.routes.ask(request))
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
         return key
 
-    def _make_key(self, parts: tuple[str, str, int, Runtime]) -> ConnectKey:
-        scheme, host, port, runtime = parts
+    def _make_key(self, parts: tuple[Any, ...]) -> ConnectKey:
+        scheme, host, port, runtime, *asked = parts
+        proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
         local = options.local_address
+        is_tls = scheme == "https" or (proxy is not None and proxy.scheme == "https")
         key = ConnectKey(
-            Host(None, scheme, host, port),
-            trust=trust_of(options) if scheme == "https" else None,
+            host_of(scheme, host, port, proxy),
+            trust=trust_of(options) if is_tls else None,
             server_hostname=options.server_hostname if scheme == "https" else None,
             uds=options.uds,
             local_address=(local, 0) if isinstance(local, str) else local,
             runtime=runtime,
+            proxy=proxy,
         )
         if len(self._keys) >= _MOST_KEYS:
             # A connection's key stays alive with it, and is just not found again: it idles out.
             self._keys.clear()
+        if key.forward is not None:
+            # One key for all that a forward proxy is asked for. The runtime is at its usual place.
+            key = self._keys.setdefault(("forward", proxy, None, runtime), key)
         return self._keys.setdefault(parts, key)
 
     def forget_runtime(self, runtime: Runtime) -> None:

@@ -132,7 +132,7 @@ def _hint(conn: Connection, error: OSError | None) -> str:
     """A reset may have overtaken the alert that would have said why."""
     if error is None and not conn.stream.cut_off:
         return ""
-    tls, trust = conn.stream.tls, conn.key.trust
+    tls, trust = conn.stream.tls, conn.key.trust if conn.key.is_tls else None
     if conn.reused or tls is None or tls.version != "TLSv1.3" or trust is None or trust.client_cert is not None:
         return ""
     return "; a server that wants a client certificate (client_cert=) may end it so"

@@ -296,6 +296,13 @@ class AsyncioStream(asyncio.Protocol):
     def receive_nowait(self) -> bytes | None:
         return self._take() if self._chunks else None
 
+    def read_ready(self) -> bytes | None:
+        if self._chunks:
+            return self._take()
+        transport = self._transport
+        over = self._ended or transport is None or transport.is_closing() or self._probe.gone()
+        return b"" if over else None
+
     def _take(self) -> bytes:
         data = self._chunks.popleft()
         self._buffered -= len(data)

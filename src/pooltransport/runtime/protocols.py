@@ -74,10 +74,13 @@ class Stream(Protocol):
     remote_addr: str
     local_addr: str
     tls: TLSInfo | None
-    cut_off: bool  # TLS only: the stream ended, and the peer's TLS had not said that it would
     # Told once, by the loops only, when an idle connection ended or spoke unasked.
     on_idle_event: Callable[[CloseReason], None] | None
     half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
+
+    @property
+    def cut_off(self) -> bool:
+        """Report whether the stream ended without the peer's TLS having said that it would."""
 
     async def open(self) -> None:
         """Get ready for I/O without TLS."""
@@ -106,6 +109,11 @@ class Stream(Protocol):
 
     def receive_nowait(self) -> bytes | None:
         """Return bytes that are there already without asking the kernel, or None."""
+
+    def read_ready(self) -> bytes | None:
+        """Return bytes that have come, asking the kernel; ``b""`` at the end, also a broken one; None
+        if there is nothing; never blocks. For what lies over this stream.
+        """
 
     def surplus(self) -> bool:
         """Report, without asking the kernel, whether bytes came that nobody has received."""

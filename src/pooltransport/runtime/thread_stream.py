@@ -249,29 +249,36 @@ class ThreadStream:
         except OSError:
             return CloseReason.BAD_STATE
         try:
-            if isinstance(self._sock, ssl.SSLSocket):
-                return self._check_tls(self._sock)
-            return self._probe.check()
+            if not isinstance(self._sock, ssl.SSLSocket):
+                return self._probe.check()
+            # A session ticket makes a healthy TLS 1.3 connection readable, so one read must decide
+            # (contract 3.5): "want read" is healthy, a byte is unsolicited, an end is an end.
+            data = self.read_ready()
+            return None if data is None else unsolicited(data[:16])
         finally:
             self._leave()
 
-    def _check_tls(self, sock: ssl.SSLSocket) -> CloseReason | None:
-        """A session ticket makes a healthy TLS 1.3 connection readable, so one read must decide
-        (contract 3.5): "want read" is healthy, a byte is unsolicited, an end is an end.
-        """
-        if sock.pending():
-            return CloseReason.UNSOLICITED_DATA
-        if not self._probe.events():
-            return None
-        self._timeout = 0.0
-        sock.settimeout(0.0)
+    def read_ready(self) -> bytes | None:
         try:
-            data = sock.recv(1)
-        except ssl.SSLWantReadError:
+            self._enter()
+        except OSError:
+            return b""
+        try:
+            if self._early is not None:
+                data, self._early = self._early, None
+                return data
+            sock = self._sock
+            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()) and not self._probe.events():
+                return None
+            self._timeout = 0.0
+            sock.settimeout(0.0)
+            return sock.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError:
-            return CloseReason.SERVER_CLOSED_IDLE
-        return unsolicited(data)
+            return b""
+        finally:
+            self._leave()
 
     def hung_up(self) -> bool:
         try:

@@ -168,6 +168,12 @@ class FakeStream:
         """Return a piece that is there, or None."""
         return self._inbox.popleft() if self._inbox else None
 
+    def read_ready(self) -> bytes | None:
+        """Return a piece that is there, ``b""`` at the end, or None."""
+        if self._inbox:
+            return self._inbox.popleft()
+        return b"" if self.hung_up() or not self.is_open else None
+
     def surplus(self) -> bool:
         """Report whether there are pieces that nobody has received."""
         return bool(self._inbox)
