@@ -86,8 +86,8 @@ class ConnectKey:
         trust: Trust | None,
         server_hostname: str | None,
         uds: str | None,
-        local_address: tuple[str, int] | None,
         runtime: Any,
+        local_address: tuple[str, int] | None = None,
         proxy: Proxy | None = None,
     ) -> None:
         self.host = host
