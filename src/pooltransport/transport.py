@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 _LEVELS = ("off", "site", "full")
+# How long `stats` waits for a report that another thread, the housekeeper, is telling at that moment, in seconds.
+_PATIENCE = 0.5
 
 
 class _TransportBase:
@@ -75,7 +77,7 @@ class _TransportBase:
 
         A safe point: reports of dropped responses have been told when it returns.
         """
-        self._engine.ledger.safe_point()
+        self._engine.ledger.safe_point(_PATIENCE)
         return self._engine.ledger.snapshot()
 
     def close_idle_connections(self) -> None:
