@@ -84,8 +84,8 @@ class Body:
 
     @property
     def trailers(self) -> RawHeaders:
-        """The trailer section, once the body is complete."""
-        return self._exchange.trailers
+        """The trailer section, once the body was read to its end; what a drain reads stays away (Go DRAIN-12)."""
+        return self._exchange.trailers if self.state is State.COMPLETE else []
 
     @property
     def lease(self) -> Lease:
