@@ -92,6 +92,8 @@ class Exchange:
     @property
     def may_be_reusable(self) -> bool:
         """Report whether reading the rest of the body could make it `reusable`."""
+        if self.complete:
+            return False  # there is no rest
         return self._keep_alive and self.request_sent and self.framing is not Framing.UNTIL_CLOSE
 
     @property
