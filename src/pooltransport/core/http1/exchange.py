@@ -65,7 +65,7 @@ class Exchange:
         self._limit = limit
         self._fed = 0
         self._head_done = False
-        self._keep_alive = not close_sent
+        self._keep_alive = not close_sent and method != "CONNECT"  # refused or not (Go KA-12)
         self._pending = b""
         self._ahead: bytes | RemoteProtocolError | None = None  # what comes behind the chunk given last
         self._overhead = 0  # bytes of a chunked body fed, less those of its data and what is free
@@ -163,7 +163,7 @@ class Exchange:
             raise RemoteProtocolError(
                 "the response has both Content-Length and Transfer-Encoding: its end cannot be trusted"
             )
-        if coding is not None and head.version != "1.0":
+        if coding is not None and head.version > "1.0":
             return Framing.CHUNKED, None
         if length is not None:
             if not length.isdigit():
@@ -174,9 +174,11 @@ class Exchange:
 
     def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
         tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
-        if b"close" in tokens or (
+        # Both numbers of a version are one digit. What is above 1.1 speaks as 1.1 does (Go KA-08).
+        old = head.version < "1.0" or (
             head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
-        ):
+        )
+        if old or b"close" in tokens:
             self._keep_alive = False
         hint = fields.get(b"keep-alive")
         if hint is not None:
