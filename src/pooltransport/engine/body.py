@@ -1,10 +1,10 @@
 """The life of a response body, and the one place where the lease of an answered request ends.
 
 States: OPEN until the body is complete (the connection goes back), closed early (drained within
-bounds, or closed), failed, or dropped (the guard). One reads at a time; anybody may close, also while
-somebody reads: then nothing is drained, since bytes read by two have no order, and the reader is woken. The connection is back in the pool before the read
+bounds, or closed), failed, or dropped (the guard). The connection is back in the pool before the read
 that delivers the end returns (Go POOL-10), and for an answer without a body before `round_trip` does
-(POOL-09).
+(POOL-09). One reads at a time; anybody may close, also while somebody reads: then nothing is drained,
+since bytes read by two have no order, and the reader is woken.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SWITCHING_PROTOCOLS = 101
 _MOST_OVERHEAD = 16_384
 _FREE_FOR_EACH_PIECE = 16
+# Lengths of 2**63 and more are nonsense that others would see as negative (Go FRAME-11).
+_TOO_LONG = 1 << 63
+_MOST_DIGITS = 19
 
 
 class Framing(Enum):
@@ -166,7 +169,7 @@ class Exchange:
         if coding is not None and head.version > "1.0":
             return Framing.CHUNKED, None
         if length is not None:
-            if not length.isdigit():
+            if not length.isdigit() or len(length) > _MOST_DIGITS or int(length) >= _TOO_LONG:
                 raise RemoteProtocolError(f"bad Content-Length {length[:40]!r}")
             return Framing.LENGTH, int(length)
         self._keep_alive = False
