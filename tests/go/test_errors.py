@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import pooltransport as pt
-from pooltransport import ClientTrace, InvalidRequest, Request, parse_url
+from pooltransport import ClientTrace, InvalidRequest, Request
 from pooltransport.errors import (
     ConnectError,
     DNSError,
@@ -21,6 +21,7 @@ from pooltransport.errors import (
 )
 from pooltransport.runtime.protocols import NothingWritten
 from pooltransport.testing.fakes import END, Answers
+from pooltransport.url import parse_url
 from tests.engine.scenarios import OK
 from tests.support.colours import run_colour
 from tests.support.responders import no_response_close, no_response_reset, ok, slow
