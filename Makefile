@@ -40,7 +40,7 @@ demo: $(VENV)/.ready
 	$(PY) -m pooltransport demo
 
 test: $(VENV)/.ready-dev
-	$(PYTEST) -m "not peers and not full"
+	$(PYTEST) -m "not peers and not full and not soak"
 
 test-peers: $(VENV)/.ready-dev need-nginx
 	$(PYTEST) -m "peers and not full"

@@ -26,6 +26,7 @@ ROOMS = {
     "pieces": "transport",
     "duplex": "transport",
     "iterators": "transport",
+    "decoding": "transport",
     "demo": "demo",
     "engine": "engine",
     "runtime": "runtime",

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class ByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
+    __slots__ = ("_content", "_pieces", "_raw", "_response")
 
-    def __init__(self, response: Response, size: int | None) -> None:
+    def __init__(self, response: Response, size: int | None, *, raw: bool = False) -> None:
         self._pieces = Rechunker(size)
         self._response = response
-        self._content = response._content  # noqa: SLF001 - one class in two
+        self._raw = raw
+        self._content = None if raw and response.decoded else response._content  # noqa: SLF001 - one class in two
         if self._content is None:
             response._take()  # noqa: SLF001
 
@@ -39,7 +40,8 @@ class ByteIterator:
 
     def _next(self) -> bytes:
         if self._content is None:
-            return run_sync(self._response._body.read_some())  # noqa: SLF001
+            response = self._response
+            return run_sync(response._body.read_some()) if self._raw else response._next()  # noqa: SLF001
         data, self._content = self._content, b""
         return data
 
@@ -64,12 +66,13 @@ class LineIterator:
 
 
 class AsyncByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
+    __slots__ = ("_content", "_pieces", "_raw", "_response")
 
-    def __init__(self, response: AsyncResponse, size: int | None) -> None:
+    def __init__(self, response: AsyncResponse, size: int | None, *, raw: bool = False) -> None:
         self._pieces = Rechunker(size)
         self._response = response
-        self._content = response._content  # noqa: SLF001 - one class in two
+        self._raw = raw
+        self._content = None if raw and response.decoded else response._content  # noqa: SLF001 - one class in two
         if self._content is None:
             response._take()  # noqa: SLF001
 
@@ -87,7 +90,8 @@ class AsyncByteIterator:
 
     async def _next(self) -> bytes:
         if self._content is None:
-            return await self._response._body.read_some()  # noqa: SLF001
+            response = self._response
+            return await (response._body.read_some() if self._raw else response._next())  # noqa: SLF001
         data, self._content = self._content, b""
         return data
 

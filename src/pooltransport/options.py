@@ -56,8 +56,10 @@ class OptionsDict(TypedDict, total=False):
     expect_continue_timeout: float
     min_rate: tuple[float, float] | None
     disable_keep_alives: bool
+    disable_compression: bool
     max_response_header_bytes: int
     max_body_bytes: int | None
+    max_decoded_bytes: int | None
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
@@ -229,8 +231,10 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "expect_continue_timeout": (1.0, _seconds),
     "min_rate": (None, _rate),
     "disable_keep_alives": (False, _flag),
+    "disable_compression": (False, _flag),
     "max_response_header_bytes": (262_144, _header_size),
     "max_body_bytes": (None, _size_or_none),
+    "max_decoded_bytes": (None, _size_or_none),
     "drain_limit": (262_144, _size),
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
@@ -279,8 +283,10 @@ class TransportOptions:
     expect_continue_timeout: float
     min_rate: tuple[float, float] | None
     disable_keep_alives: bool
+    disable_compression: bool
     max_response_header_bytes: int
     max_body_bytes: int | None
+    max_decoded_bytes: int | None
     drain_limit: int
     drain_timeout: float
     retry_stale: bool

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .decoding import GzipDecoder
 from .duplex import AsyncDuplex, Duplex
 from .engine.body import State
 from .engine.sync import run_sync
 from .engine.upgrade import Upgraded
-from .errors import BodyNotRead, HTTPStatusError, ReadError, StreamConsumed
+from .errors import BodyNotRead, DecodingError, HTTPStatusError, ReadError, StreamConsumed
 from .headers import Headers
 from .iterators import AsyncByteIterator, AsyncLineIterator, ByteIterator, LineIterator
 from .pieces import Parts, charset_of, parse_json
@@ -32,10 +33,25 @@ if TYPE_CHECKING:
     from .url import URL
 
 
+_OF_THE_CODING = frozenset((b"content-encoding", b"content-length"))
+
+
 class _ResponseBase:
     """What both colours share. Not for use by itself."""
 
-    __slots__ = ("_body", "_content", "_elapsed", "_head", "_headers", "_owner", "_taken", "conn", "history", "request")
+    __slots__ = (
+        "_body",
+        "_content",
+        "_decoder",
+        "_elapsed",
+        "_head",
+        "_headers",
+        "_owner",
+        "_taken",
+        "conn",
+        "history",
+        "request",
+    )
 
     conn: GotConnInfo
     history: tuple[Any, ...]
@@ -53,6 +69,7 @@ class _ResponseBase:
         self._elapsed = elapsed
         self._owner = owner  # the transport lives as long as its responses
         self._content: bytes | None = None
+        self._decoder = GzipDecoder(body.max_decoded_bytes) if body.is_gzip else None
         self._taken = False
 
     @property
@@ -72,10 +89,20 @@ class _ResponseBase:
 
     @property
     def headers(self) -> Headers:
-        """The header fields, in wire order and case; looked up without regard to case."""
+        """The header fields, in wire order and case; looked up without regard to case. Of a body that is
+        `decoded`, those about its coding and length are left out (Go GZIP-02).
+        """
         if self._headers is None:
-            self._headers = Headers._from_raw(self._head.headers)  # noqa: SLF001 - ours
+            raw = self._head.headers
+            if self._decoder is not None:
+                raw = [item for item in raw if item[0].lower() not in _OF_THE_CODING]
+            self._headers = Headers._from_raw(raw)  # noqa: SLF001 - ours
         return self._headers
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the transport asked for gzip, got it, and takes it off again."""
+        return self._decoder is not None
 
     @property
     def trailers(self) -> Headers:
@@ -152,6 +179,21 @@ class Response(_ResponseBase):
         """The raw stream after 101 (Switching Protocols) or a 2xx to CONNECT; None for any other answer."""
         return Duplex(self._body) if isinstance(self._body, Upgraded) else None
 
+    def _next(self) -> bytes:
+        decoder = self._decoder
+        if decoder is None:
+            return run_sync(self._body.read_some())
+        try:
+            while not (piece := decoder.take()):
+                data = run_sync(self._body.read_some())
+                decoder.put(data)
+                if not data:
+                    break
+        except DecodingError:
+            self.close()
+            raise
+        return piece
+
     def read(self) -> bytes:
         """Read the body to its end and keep it; again, return what was kept.
 
@@ -162,7 +204,7 @@ class Response(_ResponseBase):
             self._take_all()
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
-                while parts.add(run_sync(self._body.read_some())):
+                while parts.add(self._next()):
                     pass
             except BaseException:
                 self.close()
@@ -189,8 +231,10 @@ class Response(_ResponseBase):
         return ByteIterator(self, chunk_size)
 
     def iter_raw(self, chunk_size: int | None = None) -> ByteIterator:
-        """As `iter_bytes`, before any content decoding."""
-        return ByteIterator(self, chunk_size)
+        """As `iter_bytes`, before any content decoding. Raises `StreamConsumed` after `read`, which keeps only what it
+        decoded.
+        """
+        return ByteIterator(self, chunk_size, raw=True)
 
     def iter_lines(self) -> LineIterator:
         """Iterate over the lines of the text, without their ends."""
@@ -211,9 +255,9 @@ class Response(_ResponseBase):
         self._taken = True
         parts = Parts(self._body.drain_limit, self.url.origin)
         try:
-            while parts.add(run_sync(self._body.read_some())):
+            while parts.add(self._next()):
                 pass
-        except ReadError:
+        except (ReadError, DecodingError):
             self.close()
         self._content = parts.join()
 
@@ -238,13 +282,28 @@ class AsyncResponse(_ResponseBase):
         """As `Response.stream`."""
         return AsyncDuplex(self._body) if isinstance(self._body, Upgraded) else None
 
+    async def _next(self) -> bytes:
+        decoder = self._decoder
+        if decoder is None:
+            return await self._body.read_some()
+        try:
+            while not (piece := decoder.take()):
+                data = await self._body.read_some()
+                decoder.put(data)
+                if not data:
+                    break
+        except DecodingError:
+            await self.aclose()
+            raise
+        return piece
+
     async def aread(self) -> bytes:
         """As `Response.read`."""
         if self._content is None:
             self._take_all()
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
-                while parts.add(await self._body.read_some()):
+                while parts.add(await self._next()):
                     pass
             except BaseException:
                 await self.aclose()
@@ -274,7 +333,7 @@ class AsyncResponse(_ResponseBase):
 
     def aiter_raw(self, chunk_size: int | None = None) -> AsyncByteIterator:
         """As `Response.iter_raw`, with ``async for``."""
-        return AsyncByteIterator(self, chunk_size)
+        return AsyncByteIterator(self, chunk_size, raw=True)
 
     def aiter_lines(self) -> AsyncLineIterator:
         """As `Response.iter_lines`, with ``async for``."""

@@ -314,6 +314,73 @@ def draining():
     return world
 
 
+def _upload_answered(status):
+    """The server answers once the header is there, before the body has come."""
+
+    def peer(dial):
+        stream = dial.accept()
+        if len(stream_of) > 0:
+            Answers(OK).serve(stream)
+            return
+        stream_of.append(stream)
+
+        def answer(stream):
+            stream.on_sent = None
+            stream.feed(b"HTTP/1.1 %d Early\r\n" % status, b"Content-Length: 3\r\n\r\nabc")
+
+        stream.on_sent = answer
+
+    stream_of = []
+    world = World(peer)
+
+    async def pieces():
+        for piece in (b"one", b"two", b"three"):
+            await world.pause()
+            yield piece
+
+    async def put():
+        async with await world.transport.round_trip(Request("PUT", URL, content=pieces())) as response:
+            assert response.status_code == status
+            assert await response.aread() == b"abc"
+
+    world.start(put())
+    return world
+
+
+def upload_refused_early():
+    return _upload_answered(413)
+
+
+def upload_accepted_early():
+    return _upload_answered(201)
+
+
+def upgraded():
+    """A raw stream, read and written; the peer ends it."""
+    switch = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nfirst"
+    used = []
+
+    def peer(dial):
+        stream = dial.accept()
+        Answers(OK if used else switch).serve(stream)
+        used.append(stream)
+
+    world = World(peer)
+
+    async def talk():
+        headers = {"Connection": "upgrade", "Upgrade": "x"}
+        async with await world.transport.round_trip(Request("GET", URL, headers=headers)) as response:
+            stream = response.stream
+            assert await stream.aread() == b"first"
+            used[0].on_sent = lambda peer: peer.play((b"second", END))
+            await stream.awrite(b"more")
+            assert await stream.aread() == b"second"
+            assert await stream.aread() == b""
+
+    world.start(talk())
+    return world
+
+
 ALL = (
     cold,
     warm_reuse,
@@ -323,6 +390,9 @@ ALL = (
     orphan_gives_way,
     upload,
     upload_after_continue,
+    upload_refused_early,
+    upload_accepted_early,
+    upgraded,
     streamed,
     streamed_chunks,
     streamed_until_close,

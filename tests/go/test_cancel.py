@@ -394,9 +394,9 @@ def test_cancelled_twice(loop_colour, server_factory):
     server = server_factory(slow(threading.Event()))
 
     async def body(c):
-        for _ in range(2):
+        for turn in range(2):
             handle = await c.start(lambda: c.fetch(server.url))
-            await c.wait_until(lambda: c.transport.stats().active == 1)
+            await c.wait_until(lambda turn=turn: server.requests == turn + 1)
             handle.cancel()
             handle.cancel()
             await c.wait_until(lambda handle=handle: handle.done)

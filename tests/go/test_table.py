@@ -9,19 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIFFERENCES = HERE.parents[1] / "docs" / "go-differences.md"
 # Areas whose rows are all accounted for. An area that is not listed is still to be written.
-FINISHED: tuple[str, ...] = (
-    "POOL",
-    "LIM",
-    "QUEUE",
-    "KA",
-    "DRAIN",
-    "FRAME",
-    "HDR",
-    "TRAIL",
-    "CANCEL",
-    "CI",
-    "ERR",
-    "CONC",
+FINISHED: tuple[str, ...] = tuple(
+    "POOL LIM QUEUE KA DRAIN FRAME HDR TRAIL WRITE EARLY RETRY CANCEL EXP 1XX UPG CI GZIP ERR CONC".split()
 )
 
 
@@ -49,7 +38,8 @@ def excused() -> set[str]:
 
 
 def test_no_row_of_a_finished_area_is_missing():
-    missing = [row for row in rows() if area_of(row) in FINISHED and row not in cited() | excused()]
+    accounted = cited() | excused()
+    missing = [row for row in rows() if area_of(row) in FINISHED and row not in accounted]
     assert not missing
 
 

@@ -50,10 +50,13 @@ class Body:
         "_reading",
         "_slow_bytes",
         "_slow_since",
+        "is_gzip",
         "state",
     )
 
-    def __init__(self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks) -> None:
+    def __init__(
+        self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks, *, is_gzip: bool = False
+    ) -> None:
         self._engine = engine
         self._lease = lease
         self._exchange = exchange
@@ -63,6 +66,7 @@ class Body:
         self._slow_since = 0.0  # seconds of waiting in this window
         self._guard: Guard | None = None
         self._reading = False
+        self.is_gzip = is_gzip  # and to be decoded, since it was us who asked for it
         self.state = State.OPEN
         lease.bytes_expected = exchange.left
         if exchange.complete:
@@ -79,6 +83,11 @@ class Body:
     def max_body_bytes(self) -> int | None:
         """The bound of calls that read everything."""
         return self._engine.options.max_body_bytes
+
+    @property
+    def max_decoded_bytes(self) -> int | None:
+        """The bound of what decoding may give."""
+        return self._engine.options.max_decoded_bytes
 
     @property
     def drain_limit(self) -> int:

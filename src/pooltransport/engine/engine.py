@@ -15,8 +15,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pooltransport.core.http1.exchange import Exchange
-from pooltransport.core.http1.request import says_close
+from pooltransport.core.http1.exchange import Exchange, has_gzip_body
+from pooltransport.core.http1.request import says_close, takes_gzip
 from pooltransport.core.keys import ConnectKey, Host
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
@@ -106,6 +106,14 @@ class Engine:
         Raises `TransportError` for what network and pool did, and whatever the caller's own body
         raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
         """
+        try:
+            return await self._round_trip(request)
+        except BaseException:
+            # Last of all: the caller's generator may wait, or raise. It is closed whatever happened (Go WRITE-12).
+            await _close_body(request)
+            raise
+
+    async def _round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         if os.getpid() != self.ledger.pid:
             self.ledger.after_fork()
         self.check_open()
@@ -123,7 +131,8 @@ class Engine:
             if hooks is not None:
                 hooks.tell("get_conn", key.host_port)
             conn, got = await acquire(self, key, runtime, clocks, hooks)
-            lease = Lease(next(self._lease_ids), conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
+            lease_id = next(self._lease_ids)
+            lease = Lease(lease_id, conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
             self.ledger.open_lease(lease)
             sent = Sent()
             try:
@@ -136,6 +145,8 @@ class Engine:
                     hooks.tell("retried", RetriedInfo(attempt, error))
             else:
                 return head, body, got
+            if request.body.started:
+                await _close_body(request)
             request.body.rewind()
 
     async def _exchange(
@@ -145,15 +156,16 @@ class Engine:
         conn = lease.conn
         options = self.options
         close = options.disable_keep_alives
+        gzip = not options.disable_compression and takes_gzip(request)
         exchange = Exchange(
             conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
         )
         try:
-            head = await send(request, lease, exchange, clocks, sent, options, close=close)
+            head = await send(request, lease, exchange, clocks, sent, options, close=close, gzip=gzip)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
         except Exception as error:
-            await self._fail(request, lease, close_reason_of(error))
+            self.ledger.discard(lease, close_reason_of(error), answered=False)
             if isinstance(error, TransportTimeout):
                 self.ledger.note(self.ledger.pool.note_timeout, conn.key.host, error.phase)
             explained = self.explain(error, conn)
@@ -162,19 +174,12 @@ class Engine:
             raise explained from error
         except BaseException:
             # Cancelled, or interrupted: the connection is in the middle of something.
-            await self._fail(request, lease, CloseReason.CANCELLED)
+            self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
-        return head, Body(self, lease, exchange, clocks)
-
-    async def _fail(self, request: Request, lease: Lease, reason: CloseReason) -> None:
-        """Give the connection up, first of all; then close the caller's generator, which may wait."""
-        self.ledger.discard(lease, reason, answered=False)
-        body = request.body
-        if not body.is_empty and body.started and not body.rewindable:
-            await body.aclose() if body.is_async else body.close()
+        return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile."""
@@ -299,6 +304,12 @@ class Engine:
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
+
+
+async def _close_body(request: Request) -> None:
+    body = request.body
+    if not body.is_empty:
+        await body.aclose()
 
 
 def is_coroutine_function(function: Any) -> bool:

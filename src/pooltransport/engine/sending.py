@@ -30,9 +30,10 @@ async def send(
     options: TransportOptions,
     *,
     close: bool,
+    gzip: bool,
 ) -> Head | None:
     """Send `request`. Return None, or the final header if that came before the body was wanted, or sent."""
-    data = wire.head(request, close=close)
+    data = wire.head(request, close=close, gzip=gzip)
     hooks = lease.hooks
     if hooks is not None:
         _tell_headers(hooks, data)
@@ -44,6 +45,7 @@ async def send(
         await write(data, lease, clocks, sent)
         head = await _await_continue(lease, exchange, clocks, sent, options.expect_continue_timeout)
         if head is not None:
+            await body.aclose()  # it is not wanted
             return head
         data = b""
     upload = None if body.is_empty else Upload(request, lease, exchange, clocks, sent)

@@ -33,6 +33,8 @@ class Upgraded:
 
     trailers: RawHeaders = []  # noqa: RUF012 - there are none, ever
     max_body_bytes: int | None = None
+    max_decoded_bytes: int | None = None
+    is_gzip = False
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
         self._engine = engine

@@ -269,6 +269,14 @@ class Exchange:
 _FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
 
 
+def has_gzip_body(head: Head, exchange: Exchange) -> bool:
+    """Report whether the answer has a body, and gzip is its one coding (Go GZIP-02, GZIP-07)."""
+    if exchange.framing is Framing.NONE:
+        return False
+    codings = [value.strip().lower() for name, value in head.headers if name.lower() == b"content-encoding"]
+    return codings in ([b"gzip"], [b"x-gzip"])
+
+
 def _switches(head: Head) -> bool:
     """Report whether a 101 says to what it switches; one that does not only ends the connection (Go UPG-01)."""
     fields: dict[bytes, bytes] = {}

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 # Go sends "Content-Length: 0" for these alone (row WRITE-05): servers may refuse them without it.
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 _OURS = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer"))
+_NO_GZIP = frozenset((b"accept-encoding", b"range"))
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def head(request: Request, *, close: bool) -> bytes:
+def head(request: Request, *, close: bool, gzip: bool = False) -> bytes:
     """Return the request line and header section: Host first, the caller's fields in their order and
-    case, then the framing. `close` adds ``Connection: close`` where the caller did not.
+    case, then the framing. `close` adds ``Connection: close`` where the caller did not, `gzip` the coding
+    that we take off again (`takes_gzip`).
     """
     items = request.raw_header_items()
     parts = [
@@ -25,6 +27,8 @@ def head(request: Request, *, close: bool) -> bytes:
     ]
     parts += [b"%b: %b\r\n" % item for item in items if item[0].lower() not in _OURS]
     parts.append(_framing(request))
+    if gzip:
+        parts.append(b"Accept-Encoding: gzip\r\n")
     if close and not says_close(request) and not _upgrades(request):
         parts.append(b"Connection: close\r\n")
     parts.append(b"\r\n")
@@ -55,6 +59,15 @@ def _framing(request: Request) -> bytes:
     if length or request.method in _LENGTH_EXPECTED or request.content is not None:
         return b"Content-Length: %d\r\n" % (length or 0)
     return b""
+
+
+def takes_gzip(request: Request) -> bool:
+    """Report whether the answer may come in gzip and be decoded unseen: nobody has said a word about codings, and it
+    is not a part of something that would have to be put together first (Go GZIP-01).
+    """
+    if request.method == "HEAD":
+        return False
+    return not any(name.lower() in _NO_GZIP for name, _ in request.raw_header_items())
 
 
 def says_close(request: Request) -> bool:
