@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import threading
 import time
 
@@ -365,6 +366,7 @@ def test_closing_wakes_a_read(colour, server_factory, coding):
     @Responder
     def half(conn, request):
         conn.send(b"HTTP/1.1 200 OK\r\n%bContent-Length: 10\r\n\r\n" % coding.encode())
+        conn.send(gzip.compress(b"hello")[:5] if coding else b"x")
         conn.read_to_end()
         ended.set()
 
@@ -373,8 +375,18 @@ def test_closing_wakes_a_read(colour, server_factory, coding):
 
     async def body(c):
         response = await c.get(server.url, trace=trace)
-        reader = await c.start(lambda: c.read(response))
-        await c.sleep(0.05)  # it waits now; a later start would be told the same
+        parts = c.chunks(response)
+        reading = threading.Event()
+
+        async def read():
+            if not coding:
+                assert await anext(parts) == b"x"
+            reading.set()
+            return await anext(parts)
+
+        reader = await c.start(read)
+        await c.wait_until(reading.is_set)
+        await c.sleep(0.05)  # it waits for more now
         began = time.monotonic()
         await c.close(response)
         with pytest.raises((StreamConsumed, ReadError), match="closed"):
@@ -427,10 +439,14 @@ def test_two_read_at_once(colour, server_factory):
         parts = c.chunks(response)
         first = await anext(parts)
 
+        reading = threading.Event()
+
         async def rest():
+            reading.set()
             return b"".join([part async for part in parts])
 
         reader = await c.start(rest)
+        await c.wait_until(reading.is_set)
         await c.sleep(0.05)
         with pytest.raises(StreamConsumed, match="at once"):
             await anext(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from pooltransport import Request
@@ -118,13 +120,21 @@ def test_fewer_bytes_than_declared(colour, server_factory):
 def test_more_bytes_than_declared(colour, server_factory, apart):
     """The caller gets what was declared; the rest is never taken for the next answer."""
     pieces = [head(length=5) + b"hello", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"]
-    server = server_factory(in_turn(raw(*pieces) if apart else raw(b"".join(pieces)), ok(b"good")))
+    sent = threading.Event()
+
+    @Responder
+    def too_much(conn, request):
+        for piece in pieces if apart else [b"".join(pieces)]:
+            conn.send(piece)
+        sent.set()
+
+    server = server_factory(in_turn(too_much, ok(b"good")))
 
     async def body(c):
         assert await c.fetch(server.url) == b"hello"
-        if apart:
-            # It is seen as soon as it is there, and at the latest by who takes the connection.
-            await c.sleep(0.05)
+        # It is seen as soon as it is there, and at the latest by who takes the connection.
+        await c.wait_until(sent.is_set)
+        await c.sleep(0.01)
         assert await c.fetch(server.url) == b"good"
         assert (await wait_quiet(c)).closed == {"unsolicited_data": 1}
 
