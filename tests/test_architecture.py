@@ -41,6 +41,7 @@ ROOMS = {
     "trace": "ground",
     "stats": "ground",
     "options": "ground",
+    "option_checks": "ground",
     "models": "ground",
     "bodies": "ground",
     "headers": "ground",

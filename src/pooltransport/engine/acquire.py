@@ -124,8 +124,9 @@ def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[
     began = max(dial.started, waiter.since)
     at = clocks.until(settings.connect, began)
     if engine.options.dial_timeout is not None:
-        # The dial's own clock; this one is for a dial= callable that does not come back.
-        last = dial.started + engine.options.dial_timeout + _GRACE
+        # The dial's own clock, but for a dial= callable, which nobody can make come back.
+        grace = _GRACE if engine.options.dial is None else 0.0
+        last = dial.started + engine.options.dial_timeout + grace
         if at is None or last < at:
             return last, Setting(engine.options.dial_timeout, "dial_timeout")
     return at, settings.connect

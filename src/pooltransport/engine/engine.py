@@ -15,6 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange
 from pooltransport.core.http1.request import says_close
 from pooltransport.core.keys import ConnectKey, Host
@@ -32,7 +33,6 @@ from pooltransport.errors import (
     WriteError,
 )
 from pooltransport.leaks import Lease, find_site
-from pooltransport.resolver import Resolver, default_resolver
 from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
 
@@ -42,6 +42,7 @@ from .clocks import Clocks, ClockSettings, settle
 from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
+from .lookup import make_resolver
 from .receiving import receive_head
 from .sending import Sent, send
 
@@ -91,7 +92,8 @@ class Engine:
         )
         self.ledger = Ledger(options, limits, self._start_dial, now)
         enrol(self.ledger)
-        self.resolver = default_resolver() if options.resolver is None else Resolver(options.resolver)
+        self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
+        self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
         self._lease_ids = itertools.count(1)
         self._keys: dict[tuple[Any, ...], ConnectKey] = {}
@@ -288,13 +290,27 @@ class Engine:
         if is_coroutine_function(function):
             return await function(wish)
 
-        def call() -> Any:
-            made = function(wish)
-            if job.is_aborted and hasattr(made, "close"):
-                made.close()
-            return made
+        # The loop's task may be gone when the callable comes back; one of both sees the other's mark.
+        came: list[Any] = []
+        gone = False
 
-        return await runtime.run_blocking(call)
+        def call() -> None:
+            came.append(function(wish))
+            if gone or job.is_aborted:
+                close_late()
+
+        def close_late() -> None:
+            for made in came:
+                if hasattr(made, "close"):
+                    made.close()
+
+        try:
+            await runtime.run_blocking(call)
+        except BaseException:
+            gone = True
+            close_late()
+            raise
+        return came[0]
 
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""

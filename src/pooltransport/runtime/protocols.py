@@ -33,10 +33,13 @@ class NothingWritten(OSError):
 
 
 class SocketOptions(NamedTuple):
-    """What is set on a socket before it connects."""
+    """What is set on a socket before it connects.
 
-    local_address: tuple[str, int] | None
-    keepalive: bool
+    `keepalive`: seconds without traffic, seconds between probes, number of probes; None for none.
+    """
+
+    local_address: tuple[Any, ...] | None
+    keepalive: tuple[int, int, int] | None
     extra: tuple[tuple[int, int, int | bytes], ...]
 
 
