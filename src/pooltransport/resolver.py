@@ -102,7 +102,7 @@ class Resolver:
             if self._workers >= _WORKERS:
                 if self._workers >= _MOST_WORKERS or now - self._grown < 1.0:
                     return
-                self._grown = now
+            self._grown = now
             self._workers += 1
         self._start_worker()
 

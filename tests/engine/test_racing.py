@@ -286,12 +286,24 @@ class TestMemory:
         net.get()
         assert [host for _, host in net.dialed] == [A]
 
-    def test_who_lost_the_race_did_not_fail(self, make_world):
+    def test_who_did_not_answer_within_its_head_start_is_tried_last(self, make_world):
+        # RFC 8305 section 4: prefer what was faster
         net = Network(make_world, [A, B], {B: "accept"}, disable_keep_alives=True)
         net.get()
         net.dialed.clear()
         net.get()
-        assert [host for _, host in net.dialed] == [A, B]
+        assert [host for _, host in net.dialed] == [B]
+        net.runtime.advance(10.1)
+        net.get()
+        assert [host for _, host in net.dialed] == [B, A, B]
+
+    def test_who_lost_without_a_head_start_did_not_fail(self, make_world):
+        net = Network(make_world, [A, B], {A: 0.3}, disable_keep_alives=True)
+        net.get()  # B had 0.05 s
+        net.runtime.resolver.names["host.test"] = [B, A]
+        net.dialed.clear()
+        net.get()
+        assert net.dialed[0][1] == B
 
     def retire(self, make_world, addresses):
         """Have two idle connections to A, by another name, then let A refuse."""

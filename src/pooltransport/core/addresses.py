@@ -34,7 +34,8 @@ class _Failure(NamedTuple):
 
 
 class AddressMemory:
-    """Remembers the addresses that refused, did not answer or could not be reached, for a while.
+    """Remembers the addresses that refused, did not answer or could not be reached, for a while; also
+    those that had not answered when another had, in spite of their head start.
 
     The first failure counts for ten seconds, each one after that time for twice as long, a minute at
     most. A success wipes it out. At most `most` addresses are remembered, the latest failures.

@@ -48,12 +48,13 @@ _SLACK = 1e-4
 
 
 class _Lane:
-    """One attempt after another."""
+    """One attempt after another. `trying` is the address of the one under way, and since when."""
 
-    __slots__ = ("began", "done", "stream", "task")
+    __slots__ = ("began", "done", "stream", "task", "trying")
 
     def __init__(self) -> None:
         self.began = self.done = False
+        self.trying: tuple[str, float] | None = None
         self.stream: Stream | None = None  # the socket that it holds, where it must be told of an abort
         self.task: Task | None = None
 
@@ -169,6 +170,7 @@ class Race:
             except IndexError:
                 return
             began = engine.now()
+            lane.trying = address.text, began
             if lane is self._lanes[0]:
                 self._started = began
             try:
@@ -178,7 +180,7 @@ class Race:
                     self._note_failure(address, error)
                 continue
             finally:
-                lane.stream = None
+                lane.stream = lane.trying = None
             if self._is_over() or not self._first.acquire(blocking=False):
                 stream.abort(_nothing)
                 return
@@ -187,8 +189,18 @@ class Race:
             engine.addresses.succeeded(address.text)
             for other in tuple(self._lanes):
                 if other is not lane:
-                    other.stop()
+                    self._beat(other)
             return
+
+    def _beat(self, lane: _Lane) -> None:
+        """Stop the loser. If it did not even answer within the head start, the winner is tried first
+        next time (RFC 8305 section 4); its idle connections may be as good as ever.
+        """
+        trying, now = lane.trying, self._engine.now()
+        lane.stop()
+        delay = self._engine.options.happy_eyeballs_delay
+        if trying is not None and delay is not None and now - trying[1] >= delay - _SLACK:
+            self._engine.addresses.failed(trying[0], now)
 
     async def _connect(self, lane: _Lane, address: Address, began: float) -> Stream:
         network = "unix" if address.family == socket.AF_UNIX else "tcp"

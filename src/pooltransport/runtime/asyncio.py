@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from .asyncio_stream import AsyncioStream
@@ -146,7 +147,8 @@ class AsyncioRuntime:
         return stream
 
     async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        return await self.loop.run_in_executor(None, fn)
+        # With the caller's context variables, as on the other colours.
+        return await self.loop.run_in_executor(None, copy_context().run, fn)
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.spawn(None, fn)
