@@ -99,9 +99,8 @@ class Resolver:
         with self._guard:
             if self._workers >= len(self._inflight):
                 return
-            if self._workers >= _WORKERS:
-                if self._workers >= _MOST_WORKERS or now - self._grown < 1.0:
-                    return
+            if self._workers >= _WORKERS and (self._workers >= _MOST_WORKERS or now - self._grown < 1.0):
+                return
             self._grown = now
             self._workers += 1
         self._start_worker()

@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIFFERENCES = HERE.parents[1] / "docs" / "go-differences.md"
 # Areas whose rows are all accounted for. An area that is not listed is still to be written.
-FINISHED: tuple[str, ...] = ()
+FINISHED: tuple[str, ...] = ("DIAL", "TIME")
 
 
 def rows() -> list[str]:

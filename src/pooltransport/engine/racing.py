@@ -78,6 +78,7 @@ class Race:
         self._at = at
         self._attempts = attempts
         self._todo: deque[Address] = deque()
+        self._taken: list[str] = []
         self._lanes: list[_Lane] = []
         self._over = self._has_lanes = self._alternatives = False
         self._first = _thread.allocate_lock()  # who gets it, without waiting, has won
@@ -102,6 +103,7 @@ class Race:
             await self._race(delay)
         if self._winner is not None:
             return self._winner
+        self._attempts.sort(key=self._place)  # two lanes may have ended in another order
         if self._is_late() and (self._todo or not self._attempts or _timed_out(self._attempts[-1])):
             raise Expired
         cause = self._attempts[-1].error if self._attempts else None
@@ -171,6 +173,7 @@ class Race:
                 return
             began = engine.now()
             lane.trying = address.text, began
+            self._taken.append(address.text)
             if lane is self._lanes[0]:
                 self._started = began
             try:
@@ -226,6 +229,9 @@ class Race:
         if self._over:
             raise _beaten()
 
+    def _place(self, attempt: ConnectAttempt) -> int:
+        return self._taken.index(attempt.address) if attempt.address in self._taken else -1
+
     # -- time -----------------------------------------------------------------------------------
 
     def _share(self, now: float) -> float | None:
@@ -269,7 +275,7 @@ class Race:
         if self._over:
             return _beaten()
         if isinstance(error, Expired):
-            return TimeoutError(errno.ETIMEDOUT, f"no answer within {self._engine.now() - began:.3g} s")
+            return TimeoutError(errno.ETIMEDOUT, f"no answer within {self._engine.now() - began:.2g} s")
         local = self._options.local_address
         if local is not None and isinstance(error, OSError):
             if error.errno == errno.EADDRNOTAVAIL:
