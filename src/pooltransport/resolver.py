@@ -27,7 +27,7 @@ _MOST_WORKERS = 32
 _IDLE_SECONDS = 10.0
 # Lengths of (family, address) and of getaddrinfo's rows, and of each family's socket addresses.
 _ROWS = (2, 5)
-_FAMILIES = {socket.AF_INET: (2,), socket.AF_INET6: (2, 4)}
+_FAMILIES: dict[int, tuple[int, ...]] = {socket.AF_INET: (2,), socket.AF_INET6: (2, 4)}
 
 
 class Literal(NamedTuple):
@@ -179,7 +179,8 @@ def _row(row: object, port: int) -> AddressInfo:
             return address.family, address.sockaddr
     elif isinstance(row, (tuple, list)) and len(row) in _ROWS:
         family, sockaddr = row[0], row[-1]
-        if family in _FAMILIES and isinstance(sockaddr, tuple) and len(sockaddr) in _FAMILIES[family]:
+        lengths = _FAMILIES.get(family, ()) if isinstance(family, int) else ()
+        if isinstance(sockaddr, tuple) and len(sockaddr) in lengths:
             host, number = sockaddr[:2]
             if isinstance(host, str) and literal(host, 0) is not None and isinstance(number, int):
                 return int(family), sockaddr

@@ -22,6 +22,7 @@ from pooltransport.core.keys import ConnectKey, Host
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
+    ConnectError,
     InvalidRequest,
     ReadError,
     RemoteProtocolError,
@@ -288,7 +289,7 @@ class Engine:
         function = self.options.dial
         assert function is not None, "asked only with the option"
         if is_coroutine_function(function):
-            return await function(wish)
+            return _connected(await function(wish))
 
         # The loop's task may be gone when the callable comes back; one of both sees the other's mark.
         came: list[Any] = []
@@ -310,11 +311,22 @@ class Engine:
             gone = True
             close_late()
             raise
-        return came[0]
+        return _connected(came[0])
 
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
+
+
+def _connected(made: Any) -> Any:
+    """Return what a ``dial=`` callable made; a socket must be connected, or the first write would find out."""
+    if hasattr(made, "getpeername"):
+        try:
+            made.getpeername()
+        except OSError as error:
+            made.close()
+            raise ConnectError("the dial= callable returned a socket that is not connected") from error
+    return made
 
 
 def is_coroutine_function(function: Any) -> bool:
