@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pooltransport import ClientTrace
+from pooltransport import ClientTrace, Timeout
 from pooltransport.errors import ConnectError, ConnectTimeout, DNSError
 from pooltransport.stats import CloseReason
 from pooltransport.testing.fakes import Answers
@@ -192,6 +192,22 @@ class TestShares:
             net.get()
         assert net.elapsed == pytest.approx(0.5)
         assert [attempt.address for attempt in caught.value.attempts] == [f"{A}:80", f"{B}:80"]
+
+    def test_who_waited_for_one_that_is_silent_timed_out(self, make_world):
+        net = Network(make_world, [A, B], {B: "refuse"}, dial_timeout=0.5)
+        with pytest.raises(ConnectTimeout) as caught:
+            net.get()
+        assert [attempt.errno for attempt in caught.value.attempts] == [errno.ETIMEDOUT, errno.ECONNREFUSED]
+
+    def test_the_callers_own_clock_says_what_is_under_way(self, make_world):
+        net = Network(make_world, [A, B, C], {A: "refuse"})
+        with pytest.raises(ConnectTimeout) as caught:
+            net.get(timeout=Timeout(connect=0.5))
+        assert str(caught.value) == (
+            "http://host.test:80: no connection was made within 0.5 s (connect), phase connect; "
+            "tried 192.0.2.1:80: Connection refused (errno 111); trying 192.0.2.2:80, 192.0.2.3:80"
+        )
+        assert [attempt.address for attempt in caught.value.attempts] == [f"{A}:80"]
 
     def test_without_a_limit_nothing_is_shared(self, make_world):
         net = Network(make_world, [A, B], {B: "accept"}, dial_timeout=None)

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
-from pooltransport.errors import PoolQueueFull, PoolTimeout, TransportClosed
+from pooltransport.errors import ConnectTimeout, PoolQueueFull, PoolTimeout, TransportClosed
 from pooltransport.stats import AcquireSource, CloseReason
 from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
 
@@ -140,4 +140,6 @@ def _late(engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: S
     engine.ledger.note(engine.ledger.pool.note_timeout, key.host, phase)
     if isinstance(error, PoolTimeout):
         explain_exhaustion(error, engine, key, now - waiter.since, now)
+    elif isinstance(error, ConnectTimeout) and dial is not None and dial.tag is not None:
+        dial.tag.add_attempts(error)
     return error

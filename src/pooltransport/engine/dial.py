@@ -266,15 +266,23 @@ class DialJob:
                 seconds=seconds,
             )
         seconds = options.dial_timeout or 0.0
-        texts = f"; tried {tried(self._attempts)}" if self._attempts else ""
         timeout = ConnectTimeout(
-            f"{where}: no connection within {seconds:g} s (dial_timeout), phase {phase}{texts}",
+            f"{where}: no connection within {seconds:g} s (dial_timeout), phase {phase}",
             phase=phase,
             setting="dial_timeout",
             seconds=seconds,
         )
-        timeout.attempts = tuple(self._attempts)
+        self.add_attempts(timeout)
         return timeout
+
+    def add_attempts(self, timeout: ConnectTimeout) -> None:
+        """Say in `timeout`, the dial's own or that of who waits for it, what was tried. From any thread."""
+        attempts = tuple(self._attempts)
+        timeout.attempts = attempts
+        race = self._race
+        trying = "" if race is None else ", ".join(race.trying)
+        clauses = (f"; tried {tried(attempts)}" if attempts else "", f"; trying {trying}" if trying else "")
+        timeout.args = (f"{timeout}{''.join(clauses)}",)
 
 
 def _tls_reason(error: Exception) -> str:

@@ -24,44 +24,54 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 1.0
 
 
+class _Flight:
+    """One look-up on a loop, and how many wait for it."""
+
+    __slots__ = ("key", "lookup", "task", "waiting")
+
+    def __init__(self, key: tuple[Runtime, str, int]) -> None:
+        self.key = key
+        self.lookup = Lookup()
+        self.task: Task | None = None
+        self.waiting = 1
+
+
 class LoopResolver:
-    """Look-ups by a coroutine function, on the loop of who asks; one in flight for each name and loop."""
+    """Look-ups by a coroutine function, on the loop of who asks; one in flight for each name and loop.
+
+    Loops of several threads share it: each step is one operation on a dictionary, and a flight is
+    touched only on its own loop.
+    """
 
     def __init__(self, function: Callable[[str, int], Coroutine[Any, Any, Any]]) -> None:
         self._function = function
-        self._inflight: dict[tuple[Runtime, str, int], Lookup] = {}
-        self._tasks: dict[Lookup, Task] = {}
-        self._waiting: dict[Lookup, int] = {}
+        self._inflight: dict[tuple[Runtime, str, int], _Flight] = {}
 
-    def start(self, runtime: Runtime, host: str, port: int) -> tuple[Lookup, bool]:
+    def start(self, runtime: Runtime, host: str, port: int) -> tuple[_Flight, bool]:
         """Begin to look `host` up, or join who does; report whether it was joined. Then `leave`."""
         key = (runtime, host, port)
-        lookup = self._inflight.get(key)
-        if lookup is not None:
-            self._waiting[lookup] += 1
-            return lookup, True
-        lookup = self._inflight[key] = Lookup()
-        self._waiting[lookup] = 1
-        self._tasks[lookup] = runtime.spawn(None, self._run, key, lookup)
-        return lookup, False
+        flight = self._inflight.get(key)
+        if flight is not None:
+            flight.waiting += 1
+            return flight, True
+        flight = self._inflight[key] = _Flight(key)
+        flight.task = runtime.spawn(None, self._run, flight)
+        return flight, False
 
-    def leave(self, lookup: Lookup) -> None:
+    def leave(self, flight: _Flight) -> None:
         """Wait for it no longer. A look-up that nobody waits for is cancelled."""
-        self._waiting[lookup] -= 1
-        if self._waiting[lookup]:
-            return
-        del self._waiting[lookup]
-        task = self._tasks.pop(lookup)
-        if not lookup.done:
-            self._forget(lookup)
-            task.cancel()
+        flight.waiting -= 1
+        if not (flight.waiting or flight.lookup.done):
+            self._forget(flight)
+            if flight.task is not None:
+                flight.task.cancel()
 
-    def _forget(self, lookup: Lookup) -> None:
-        for key in [key for key, found in self._inflight.items() if found is lookup]:
-            del self._inflight[key]
+    def _forget(self, flight: _Flight) -> None:
+        if self._inflight.get(flight.key) is flight:
+            del self._inflight[flight.key]
 
-    async def _run(self, key: tuple[Runtime, str, int], lookup: Lookup) -> None:
-        _, host, port = key
+    async def _run(self, flight: _Flight) -> None:
+        _, host, port = flight.key
         addresses: Sequence[Any] = ()
         error: BaseException | None = None
         try:
@@ -72,8 +82,8 @@ class LoopResolver:
             error = failure
             raise
         finally:
-            self._forget(lookup)
-            lookup.finish(addresses, error)
+            self._forget(flight)
+            flight.lookup.finish(addresses, error)
 
 
 def make_resolver(function: Callable[[str, int], Any] | None, *, is_async: bool) -> Resolver | LoopResolver:
@@ -99,8 +109,10 @@ class Search:
         if self._hooks is not None:
             self._hooks.tell("dns_start", DNSStartInfo(host))
         resolver = self._engine.resolver
+        flight = None
         if isinstance(resolver, LoopResolver):
-            lookup, coalesced = resolver.start(self._runtime, host, port)
+            flight, coalesced = resolver.start(self._runtime, host, port)
+            lookup = flight.lookup
         else:
             lookup, coalesced = resolver.start(host, port)
         error: BaseException | None = None
@@ -117,8 +129,8 @@ class Search:
             raise
         finally:
             self.latch = None
-            if isinstance(resolver, LoopResolver):
-                resolver.leave(lookup)
+            if isinstance(resolver, LoopResolver) and flight is not None:
+                resolver.leave(flight)
             if self._hooks is not None:
                 texts = tuple(address.text for address in found)
                 self._hooks.tell("dns_done", DNSDoneInfo(host, texts, coalesced, error))

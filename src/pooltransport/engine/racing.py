@@ -104,7 +104,7 @@ class Race:
         if self._winner is not None:
             return self._winner
         self._attempts.sort(key=self._place)  # two lanes may have ended in another order
-        if self._is_late() and (self._todo or not self._attempts or _timed_out(self._attempts[-1])):
+        if self._is_late() and (self._todo or any(isinstance(row.error, TimeoutError) for row in self._attempts)):
             raise Expired
         cause = self._attempts[-1].error if self._attempts else None
         raise ConnectError(
@@ -122,6 +122,11 @@ class Race:
 
     def _is_over(self) -> bool:
         return self._over  # any thread sets it, between any two looks
+
+    @property
+    def trying(self) -> list[str]:
+        """The addresses under way; from any thread."""
+        return [trying[0] for lane in tuple(self._lanes) if (trying := lane.trying) is not None]
 
     # -- lanes ----------------------------------------------------------------------------------
 
@@ -310,10 +315,6 @@ def retire_idle(engine: Engine, address: str) -> None:
     for conn in ledger.open_conns():
         if conn.stream.remote_addr == address:
             ledger.apply(ledger.pool.remove_idle, conn, CloseReason.ADDRESS_FAILED)
-
-
-def _timed_out(attempt: ConnectAttempt) -> bool:
-    return isinstance(attempt.error, TimeoutError)
 
 
 def _beaten() -> OSError:
