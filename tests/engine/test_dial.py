@@ -256,3 +256,10 @@ def test_what_has_no_effect_beside_it_is_refused(other):
 def test_options_that_cannot_work(options, said):
     with pytest.raises(pt.ConfigError, match=said):
         pt.TransportOptions(**options)
+
+
+def test_options_that_work():
+    options = pt.TransportOptions(
+        socket_options=None, tcp_keepalive=False, happy_eyeballs_delay=None, local_address=("::1%lo", 0), uds=None
+    )
+    assert options.local_address == ("::1%lo", 0)

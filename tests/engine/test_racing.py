@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from pooltransport import ClientTrace, Timeout
+from pooltransport import ClientTrace, Request, Timeout
 from pooltransport.errors import ConnectError, ConnectTimeout, DNSError
 from pooltransport.stats import CloseReason
-from pooltransport.testing.fakes import Answers
+from pooltransport.testing.fakes import Answers, FakeDial, FakeRuntime, FakeTransport
 from tests.engine.scenarios import OK
 
 URL = "http://host.test/"
@@ -273,6 +273,28 @@ class TestFailures:
         assert [attempt.errno for attempt in caught.value.attempts] == [errno.EAFNOSUPPORT, errno.ECONNREFUSED]
         assert net.runtime.dials[0].options.local_address == ("192.0.2.77", 0)
 
+    @pytest.mark.parametrize(
+        ("number", "local", "means"),
+        [
+            (errno.EADDRNOTAVAIL, "192.0.2.77", "local_address 192.0.2.77 is not an address of this machine"),
+            (errno.EADDRINUSE, ("192.0.2.77", 4000), "local_address 192.0.2.77: its port 4000 is in use"),
+            (errno.EADDRINUSE, "192.0.2.77", "local_address 192.0.2.77: every port of it is in use"),
+            (errno.ECONNREFUSED, "192.0.2.77", "made up"),
+        ],
+    )
+    def test_what_is_wrong_with_the_local_address(self, make_world, number, local, means):
+        net = Network(make_world, [A], {A: OSError(number, "made up")}, local_address=local)
+        with pytest.raises(ConnectError, match=means) as caught:
+            net.get()
+        assert caught.value.attempts[0].errno == number
+
+    def test_a_path(self, make_world):
+        gone = FileNotFoundError(errno.ENOENT, "No such file or directory")
+        world = make_world(lambda dial: dial.refuse(gone), uds="/run/x")
+        with pytest.raises(ConnectError, match="/run/x: No such file or directory") as caught:
+            world.runtime.run(world.get(URL))
+        assert caught.value.attempts == (("/run/x", gone, "connect"),)
+
     def test_no_address_of_the_local_addresss_family(self, make_world):
         net = Network(make_world, [A], local_address=("2001:db8::77", 4000))
         with pytest.raises(ConnectError, match="left out"):
@@ -322,13 +344,13 @@ class TestMemory:
         assert net.dialed[0][1] == B
 
     def retire(self, make_world, addresses):
-        """Have two idle connections to A, by another name, then let A refuse."""
-        net = Network(make_world, addresses, {A: "accept", B: "accept"})
-        net.runtime.resolver.names["other.test"] = [A]
-        for _ in range(2):
-            net.world.start(net.world.get("http://other.test/"))
+        """Have two idle connections to A and one to C, by other names, then let A refuse."""
+        net = Network(make_world, addresses, {A: "accept", B: "accept", C: "accept"})
+        net.runtime.resolver.names |= {"other.test": [A], "third.test": [C]}
+        for name in ("other", "other", "third"):
+            net.world.start(net.world.get(f"http://{name}.test/"))
         net.runtime.run_until_idle()
-        assert net.world.transport.stats().idle == 2
+        assert net.world.transport.stats().idle == 3
         net.behaviour[A] = "refuse"
         net.world.start(net.world.get(URL))
         net.runtime.run_until_idle()
@@ -337,7 +359,7 @@ class TestMemory:
     def test_its_idle_connections_are_retired(self, make_world):
         net = self.retire(make_world, [A, B])
         assert net.world.transport.stats().closed == {CloseReason.ADDRESS_FAILED.value: 2}
-        assert {stream.remote_addr for stream in net.runtime.open_streams} == {f"{B}:80"}
+        assert {stream.remote_addr for stream in net.runtime.open_streams} == {f"{B}:80", f"{C}:80"}
 
     def test_but_not_where_there_is_no_other_address(self, make_world):
         net = self.retire(make_world, [A])
@@ -376,6 +398,113 @@ class TestEnds:
         net.world.transport.close_idle_connections()  # aborts the orphan
         net.get()
         assert seen == [[f"{A}:80"]]
+
+
+class ThreadDial(FakeDial):
+    """One whose stream is there before it is connected."""
+
+    connected = False
+
+
+class Threadlike(FakeRuntime):
+    """Cancelling a task does nothing, as on threads: what it waits for is aborted, and it may even be told
+    that a socket is connected which somebody has shut down meanwhile (`lies`).
+    """
+
+    lies = False
+
+    def spawn(self, context, fn, *args):
+        super().spawn(context, fn, *args)
+        return self
+
+    def cancel(self):
+        """Do nothing."""
+
+    async def connect(self, address, options, at, register):
+        dial = ThreadDial(self, address, options, at)
+        stream = dial.accept()
+        self.dials.append(dial)
+        try:
+            register(stream)
+            self.on_dial(dial)
+            came = await self.wait("connect", lambda: dial.connected or not stream.is_open, at)
+            if not came or not (dial.connected or self.lies):
+                raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        except BaseException:
+            stream.drop()
+            raise
+        finally:
+            dial.ended = True
+        return stream
+
+
+class TestAsOnThreads:
+    def start(self, peer, **options):
+        self.runtime = Threadlike(peer)
+        self.runtime.resolver.names["host.test"] = [A, B]
+        self.transport = FakeTransport(self.runtime, **options)
+
+        async def get():
+            async with await self.transport.round_trip(Request("GET", URL)) as response:
+                return await response.aread()
+
+        return self.runtime.start(get())
+
+    def end(self):
+        self.transport.check()
+        self.runtime.run(self.transport.aclose())
+        self.runtime.run_until_idle()
+        assert self.runtime.open_streams == []
+        assert self.transport.stats().dialing == 0
+
+    @pytest.mark.parametrize("lies", [False, True])
+    def test_the_loser_is_aborted_by_its_stream(self, lies):
+        def peer(dial):
+            if dial.address.text.startswith(B):
+                dial.connected = True
+                Answers(OK).serve(dial.stream)
+
+        task = self.start(peer)
+        self.runtime.lies = lies
+        self.runtime.run_until_idle()
+        self.runtime.advance(0.3)
+        assert task.outcome() == b"hi"
+        assert [stream.remote_addr for stream in self.runtime.open_streams] == [f"{B}:80"]
+        self.end()
+
+    def test_both_connect_in_the_same_moment(self):
+        answers = Answers(OK)
+
+        def peer(dial):
+            answers.serve(dial.stream)
+
+        task = self.start(peer)
+        self.runtime.advance(0.3)
+        for dial in self.runtime.dials:
+            dial.connected = True
+        self.runtime.run_until_idle()
+        assert task.outcome() == b"hi"
+        assert len(self.runtime.open_streams) == 1
+        self.end()
+
+    def test_a_socket_that_is_made_after_the_end_is_not_connected(self):
+        """The end comes as a hook is told, before there is a socket: it is learnt at the registration."""
+        connected = []
+
+        def on_start(info):
+            if info.address.startswith(B):
+                self.transport.close_idle_connections()  # aborts the dial, which is nobody's by now
+
+        trace = ClientTrace(connect_start=on_start)
+        task = self.start(connected.append, trace=trace, happy_eyeballs_delay=5.0)
+        self.runtime.run_until_idle()
+        task.cancel()
+        self.runtime.run_until_idle()
+        self.runtime.dials[0].stream.drop()
+        self.runtime.run_until_idle()
+        assert [dial.address.text for dial in self.runtime.dials] == [f"{A}:80", f"{B}:80"]
+        assert [dial.address.text for dial in connected] == [f"{A}:80"]
+        self.end()
 
 
 class TestLookUp:

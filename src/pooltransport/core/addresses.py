@@ -58,11 +58,9 @@ class AddressMemory:
         else:
             penalty, was_good = min(last.penalty * 2, LONGEST_PENALTY), True
         self._failures[text] = _Failure(now + penalty, penalty)
-        while len(self._failures) > self._most:
-            try:
-                self._failures.pop(next(iter(self._failures)), None)
-            except (StopIteration, RuntimeError):
-                break  # others forget at this moment too
+        if len(self._failures) > self._most:
+            for oldest in tuple(self._failures)[: -self._most]:
+                self._failures.pop(oldest, None)
         return was_good
 
     def succeeded(self, text: str) -> None:

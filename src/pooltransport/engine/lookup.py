@@ -32,7 +32,7 @@ class _Flight:
     def __init__(self, key: tuple[Runtime, str, int]) -> None:
         self.key = key
         self.lookup = Lookup()
-        self.task: Task | None = None
+        self.task: Task  # given as soon as it is spawned
         self.waiting = 1
 
 
@@ -63,8 +63,7 @@ class LoopResolver:
         flight.waiting -= 1
         if not (flight.waiting or flight.lookup.done):
             self._forget(flight)
-            if flight.task is not None:
-                flight.task.cancel()
+            flight.task.cancel()
 
     def _forget(self, flight: _Flight) -> None:
         if self._inflight.get(flight.key) is flight:

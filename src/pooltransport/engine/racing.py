@@ -34,9 +34,9 @@ from pooltransport.trace import ConnectDoneInfo, ConnectStartInfo
 from .reasons import DEAD, tried
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pooltransport.runtime.protocols import Latch, Runtime, Stream, Task
+    from pooltransport.runtime.protocols import Runtime, Stream, Task
     from pooltransport.trace import Hooks
 
     from .engine import Engine
@@ -83,7 +83,7 @@ class Race:
         self._over = self._has_lanes = self._alternatives = False
         self._first = _thread.allocate_lock()  # who gets it, without waiting, has won
         self._winner: Stream | None = None
-        self._latch: Latch | None = None
+        self._wake: Callable[[], None] = _nothing  # lets `run` look again
         self._started = 0.0
         self._options = socket_options(engine)
 
@@ -116,8 +116,7 @@ class Race:
         self._over = True
         for lane in tuple(self._lanes):
             lane.stop()
-        if self._has_lanes and self._latch is not None:
-            self._latch.set()
+        self._wake()
         return self._has_lanes
 
     def _is_over(self) -> bool:
@@ -135,7 +134,8 @@ class Race:
         self._open_lane()
         try:
             while True:
-                self._latch = latch = self._runtime.new_latch()
+                latch = self._runtime.new_latch()
+                self._wake = latch.set
                 if all(lane.done or (self._over and not lane.began) for lane in self._lanes):
                     return
                 due = None
@@ -165,8 +165,7 @@ class Race:
             await self._walk(lane)
         finally:
             lane.done = True
-            if self._latch is not None:
-                self._latch.set()
+            self._wake()
 
     async def _walk(self, lane: _Lane) -> None:
         """Try addresses until one accepts, none is left, or there is no need any more."""

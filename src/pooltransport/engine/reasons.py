@@ -7,8 +7,6 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from pooltransport.runtime.protocols import Expired
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,8 +31,6 @@ _UNKNOWN_NAME = frozenset(
 
 def reason(error: BaseException) -> str:
     """Return why something failed, in one clause."""
-    if isinstance(error, Expired):
-        return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
         if text.startswith("Connect call failed") and error.errno:
