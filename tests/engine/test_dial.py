@@ -11,6 +11,7 @@ import pytest
 import trio
 
 import pooltransport as pt
+from pooltransport.testing.fakes import FakeRuntime, FakeTransport
 from tests.support import kernel
 from tests.support.colours import run_colour
 from tests.support.dialer import Dialer
@@ -133,6 +134,29 @@ def test_what_comes_after_the_end_of_the_transport_is_closed(colour, server):
 
     with Dialer(server.port) as dialer:
         run_colour(colour, body, dial=dialer)
+
+
+def test_what_comes_as_its_task_is_cancelled_is_closed():
+    """On asyncio a worker's result and a cancellation may meet in one turn of the loop."""
+
+    class Runtime(FakeRuntime):
+        async def run_blocking(self, fn):
+            result = fn()
+            await self.wait("delivery", lambda: False, None)
+            return result
+
+    ours, theirs = socket.socketpair()
+    runtime = Runtime()
+    transport = FakeTransport(runtime, dial=lambda request: ours)
+    task = runtime.start(transport.round_trip(pt.Request("GET", "http://a.test/")))
+    runtime.run_until_idle()
+    assert ours.fileno() >= 0
+    runtime.run(transport.aclose())
+    runtime.run_until_idle()
+    assert ours.fileno() == -1
+    theirs.close()
+    with pytest.raises(pt.TransportClosed):
+        task.outcome()
 
 
 @pytest.mark.parametrize("what", ["not connected", "closed", "a listener"])

@@ -100,6 +100,19 @@ def test_a_failure_lets_the_next_start_at_once(make_world):
     assert net.dialed == [(0.0, A), (0.0, B), (0.25, C)]
 
 
+def test_the_delay_runs_from_the_latest_attempt(make_world):
+    net = Network(make_world, [A, B, C], {A: TimeoutError(errno.ETIMEDOUT, "late"), C: "accept"})
+    refuse, net.behaviour[A] = net.behaviour[A], None
+
+    async def later():
+        await net.runtime.sleep(0.2)
+        net.runtime.dials[0].refuse(refuse)
+
+    net.runtime.start(later(), "peer")
+    net.get()
+    assert net.dialed == [(0.0, A), (0.2, B), (0.45, C)]
+
+
 def test_a_failure_that_leaves_one_address_opens_no_lane(make_world):
     net = Network(make_world, [A, B], {A: "refuse", B: 1.0})
     net.get()
@@ -320,9 +333,10 @@ class TestMemory:
             net.get()
         net.behaviour = {A: "accept", B: "accept"}
         net.get()
+        net.runtime.resolver.names["host.test"] = [B, A]
         net.dialed.clear()
         net.get()
-        assert [host for _, host in net.dialed] == [A]
+        assert [host for _, host in net.dialed] == [A]  # B has not answered since
 
     def test_who_did_not_answer_within_its_head_start_is_tried_last(self, make_world):
         # RFC 8305 section 4: prefer what was faster
@@ -379,6 +393,21 @@ class TestEnds:
         assert all(dial.ended for dial in net.runtime.dials)
         assert net.world.transport.stats().dialing == 0
 
+    def test_the_dial_has_not_ended_before_its_sockets_are_closed(self, make_world):
+        # contract 1.1: limits mean sockets
+        net = Network(make_world, [A, B])
+        dialing = []
+        trace = ClientTrace(connect_done=lambda info: dialing.append(net.world.transport.stats().dialing))
+        first = net.runtime.start(net.world.get(URL, trace=trace))
+        net.runtime.run_until_idle()
+        net.runtime.advance(0.3)
+        first.cancel()
+        net.runtime.run_until_idle()
+        net.world.transport.close_idle_connections()  # aborts the dial, which is nobody's by now
+        net.runtime.run_until_idle()
+        assert dialing == [1, 1]
+        assert net.world.transport.stats().dialing == 0
+
     def test_the_slot_is_free_when_both_sockets_are_closed(self, make_world):
         # contract 1.1: limits mean sockets
         net = Network(make_world, [A, B], max_conns_per_host=1)
@@ -428,6 +457,8 @@ class Threadlike(FakeRuntime):
             register(stream)
             self.on_dial(dial)
             came = await self.wait("connect", lambda: dial.connected or not stream.is_open, at)
+            for _ in range(5):  # who is inside takes his time to leave
+                await self.wait("leave", lambda: True, None)
             if not came or not (dial.connected or self.lies):
                 raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
         except BaseException:
@@ -445,9 +476,11 @@ class TestAsOnThreads:
         self.transport = FakeTransport(self.runtime, **options)
 
         async def get():
-            async with await self.transport.round_trip(Request("GET", URL)) as response:
+            trace = ClientTrace(got_conn=lambda info: self.delivered.append([d.ended for d in self.runtime.dials]))
+            async with await self.transport.round_trip(Request("GET", URL, trace=trace)) as response:
                 return await response.aread()
 
+        self.delivered = []
         return self.runtime.start(get())
 
     def end(self):
@@ -469,6 +502,7 @@ class TestAsOnThreads:
         self.runtime.run_until_idle()
         self.runtime.advance(0.3)
         assert task.outcome() == b"hi"
+        assert self.delivered == [[True, True]], "the loser's socket is closed before delivery"
         assert [stream.remote_addr for stream in self.runtime.open_streams] == [f"{B}:80"]
         self.end()
 
@@ -504,6 +538,20 @@ class TestAsOnThreads:
         self.runtime.run_until_idle()
         assert [dial.address.text for dial in self.runtime.dials] == [f"{A}:80", f"{B}:80"]
         assert [dial.address.text for dial in connected] == [f"{A}:80"]
+        self.end()
+
+    def test_the_end_comes_between_look_up_and_race(self):
+        trace = ClientTrace(dns_done=lambda info: self.transport.close_idle_connections())
+        connected = []
+        task = self.start(connected.append, trace=trace)
+        del self.runtime.resolver.names["host.test"]
+        self.runtime.run_until_idle()
+        task.cancel()
+        self.runtime.run_until_idle()
+        self.runtime.resolver.answer("host.test", [A, B])
+        self.runtime.run_until_idle()
+        assert connected == []
+        assert self.transport.stats().dialing == 0
         self.end()
 
 
