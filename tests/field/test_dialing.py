@@ -161,7 +161,8 @@ class TestRow31LookUps:
         try:
 
             async def body(c):
-                return await Failure().of(c.get("http://stuck.test/", timeout=0.5))
+                # A name for each colour: the resolver is shared by all transports, and is still busy with the last.
+                return await Failure().of(c.get(f"http://stuck-{colour}.test/", timeout=0.5))
 
             run_colour(colour, body).check(pt.ConnectTimeout, "dns", "timeout", 0.5, 0.05)
         finally:
@@ -278,7 +279,7 @@ class TestRow32HappyEyeballs:
                 with pytest.raises(pt.TransportClosed):
                     await c.wait(handle)
                 await c.wait_until(lambda: kernel.in_state(kernel.SYN_SENT) == fillers)
-                assert c.transport.stats().dialing == 0
+                await c.wait_until(lambda: c.transport.stats().dialing == 0)
 
             run_colour(colour, body, resolver=hosts.resolve)
 
