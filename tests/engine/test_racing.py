@@ -57,13 +57,23 @@ class Network:
         return self.runtime.now() - self.began
 
 
-def test_one_address_costs_no_task(make_world):
-    net = Network(make_world, [A], {A: "accept"})
-    tasks = []
-    spawn = net.runtime.spawn
-    net.runtime.spawn = lambda *args: tasks.append(args[1].__qualname__) or spawn(*args)
+@pytest.mark.parametrize(("addresses", "options"), [([A], {}), ([A, B], {"happy_eyeballs_delay": None})])
+def test_one_address_or_one_lane_costs_no_task_and_no_latch(make_world, addresses, options):
+    made = []
+
+    class Counting(FakeRuntime):
+        def spawn(self, context, fn, *args):
+            made.append(fn.__qualname__)
+            return super().spawn(context, fn, *args)
+
+        def new_latch(self):
+            made.append("latch")
+            return super().new_latch()
+
+    net = Network(make_world, addresses, {A: "accept"}, **options)
+    net.runtime.__class__ = Counting
     net.get()
-    assert tasks == ["DialJob._run"]
+    assert made == ["latch", "DialJob._run"]  # the latch is the request's
 
 
 def test_families_in_turn_the_resolvers_first(make_world):

@@ -136,6 +136,8 @@ class Search:
         return found
 
     async def _wait(self, lookup: Lookup, at: float | None, check: Callable[[], None]) -> None:
+        if lookup.done:
+            return
         engine = self._engine
         self.latch = latch = self._runtime.new_latch()
         lookup.on_done(latch.set)
