@@ -120,6 +120,40 @@ def test_one_that_blocks_holds_up_nobody_else(colour, server):
         run_colour(colour, body, dial=dialer)
 
 
+@pytest.mark.parametrize("name", ["threads", "asyncio", "trio"])
+def test_one_that_is_stuck_holds_up_neither_loop_nor_others(name, server):
+    """Not the end of the loop, and no thread of asyncio's or anyio's own pools: more are stuck than these have."""
+    with Dialer(server.port) as dialer:
+        count = 50
+
+        async def stuck(c, number):
+            with pytest.raises(pt.ConnectTimeout):
+                await c.fetch(f"http://stuck{number}.test/", timeout=0.5)
+
+        async def body(c):
+            handles = [await c.start(lambda n=n: stuck(c, n)) for n in range(count)]
+            await dialer.wait_for(c, count)
+            if c.name == "asyncio":
+                assert await asyncio.to_thread(len, "abc") == 3
+            elif c.name == "trio":
+                assert await trio.to_thread.run_sync(len, "abc") == 3
+            dialer.at_once = True
+            assert await c.fetch("http://good.test/", timeout=5.0) == b"hello"
+            for handle in handles:
+                await c.wait(handle)
+
+        run_colour(name, body, dial=dialer)
+        assert not any(call.ended for call in dialer.calls[:count])
+    eventually(lambda: all(call.ended for call in dialer.calls))
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def test_what_comes_after_the_end_of_the_transport_is_closed(colour, server):
     async def body(c):
         handle = await c.start(lambda: c.fetch(server.url))
@@ -140,7 +174,7 @@ def test_what_comes_as_its_task_is_cancelled_is_closed():
     """On asyncio a worker's result and a cancellation may meet in one turn of the loop."""
 
     class Runtime(FakeRuntime):
-        async def run_blocking(self, fn):
+        async def run_blocking(self, fn, *, abandon=False):
             result = fn()
             await self.wait("delivery", lambda: False, None)
             return result

@@ -43,8 +43,8 @@ class Call:
 
 
 class Dialer:
-    """Dials to a port of loopback, whatever it is asked for. Not more than four at once: asyncio's own
-    worker threads are few. Use it as a context manager: at the end nothing waits any more.
+    """Dials to a port of loopback, whatever it is asked for. Use it as a context manager: at the end
+    nothing waits any more.
     """
 
     def __init__(self, port: int) -> None:

@@ -306,7 +306,7 @@ class Engine:
                     made.close()
 
         try:
-            await runtime.run_blocking(call)
+            await runtime.run_blocking(call, abandon=True)
         except BaseException:
             gone = True
             close_late()

@@ -21,6 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import trio
 
+from . import workers
 from .protocols import Address, Expired, NothingWritten, SocketOptions, Stream
 from .sockets import ONE_RECORD, READ_SIZE, Probe, make_socket, names, unsolicited
 from .tls import TLSPump
@@ -328,7 +329,9 @@ class TrioRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        if abandon:
+            return await workers.call(self.new_latch(), fn)
         return await anyio.to_thread.run_sync(fn)
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -13,6 +13,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from . import workers
 from .asyncio_stream import AsyncioStream
 from .sockets import make_socket, names
 
@@ -146,7 +147,9 @@ class AsyncioRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        if abandon:
+            return await workers.call(self.new_latch(), fn)
         # With the caller's context variables, as on the other colours.
         return await self.loop.run_in_executor(None, copy_context().run, fn)
 

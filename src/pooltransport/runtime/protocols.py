@@ -153,8 +153,10 @@ class Runtime(Protocol):
     async def adopt(self, sock: Any) -> Stream:
         """Make a stream of a connected socket that a ``dial=`` callable made."""
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        """Run `fn`, which may block, without holding up the loop."""
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        """Run `fn`, which may block, without holding up the loop. With `abandon` it may block for long:
+        it takes no thread of those that others wait for, and a cancellation leaves it behind.
+        """
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do `fn` without making the caller wait where that is possible; threads do it at once."""
