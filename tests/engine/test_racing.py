@@ -7,10 +7,10 @@ import errno
 import pytest
 
 from pooltransport import ClientTrace, Request, Timeout
-from pooltransport.errors import ConnectError, ConnectTimeout, DNSError
+from pooltransport.errors import ConnectError, ConnectTimeout, DNSError, TLSError
 from pooltransport.stats import CloseReason
 from pooltransport.testing.fakes import Answers, FakeDial, FakeRuntime, FakeTransport
-from tests.engine.scenarios import OK
+from tests.engine.scenarios import OK, TLS
 
 URL = "http://host.test/"
 A, B, C = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -317,6 +317,20 @@ class TestFailures:
         with pytest.raises(ConnectError, match="/run/x: No such file or directory") as caught:
             world.runtime.run(world.get(URL))
         assert caught.value.attempts == (("/run/x", gone, "connect"),)
+
+    def test_a_handshake_that_fails_names_its_address_and_phase(self, make_world):
+        broken = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        net = Network(make_world, [A, B], {A: "refuse"}, ssl_context=TLS)
+        net.behaviour[B] = 0.0
+
+        async def later(dial, seconds):
+            dial.accept().fail_tls = broken
+
+        net.later = later
+        with pytest.raises(TLSError) as caught:
+            net.runtime.run(net.world.get("https://host.test/"))
+        rows = [(a.address, a.errno, a.phase) for a in caught.value.attempts]
+        assert rows == [(f"{A}:443", errno.ECONNREFUSED, "connect"), (f"{B}:443", errno.ECONNRESET, "tls")]
 
     def test_no_address_of_the_local_addresss_family(self, make_world):
         net = Network(make_world, [A], local_address=("2001:db8::77", 4000))

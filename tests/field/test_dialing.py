@@ -12,6 +12,7 @@ from tests.support import kernel
 from tests.support.colours import run_colour
 from tests.support.neighbours import Neighbours
 from tests.support.responders import ok, slow
+from tests.support.scripts import run_script
 
 DEAD = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 
@@ -367,3 +368,36 @@ class TestFailover:
                 assert max(seconds[1:]) < 0.2
 
             run_colour(colour, body, resolver=hosts.resolve, disable_keep_alives=True)
+
+
+NO_THREADS = """
+    import sys, threading, time
+    import pooltransport as pt
+
+    hosts, port = sys.argv[1].split(), int(sys.argv[2])
+    transport = pt.Transport(resolver=lambda host, port: hosts, dial_timeout=float(sys.argv[3]))
+    threading.stack_size(1 << 46)  # more than there is: no thread can start
+    try:
+        threading.Thread(target=print).start()
+    except RuntimeError:
+        pass
+    else:
+        raise AssertionError("threads start all the same")
+    for _ in range(3):
+        with transport.round_trip(pt.Request("GET", f"http://a.test:{port}/")) as response:
+            assert response.read() == b"hello"
+        transport.close_idle_connections()
+    stats = transport.stats()
+    assert (stats.open, stats.dialing, stats.dials) == (0, 0, 3)
+    transport.close()
+"""
+
+
+@pytest.mark.parametrize(("how", "limit"), [("refuses", 30.0), ("is silent", 4.0)])
+def test_where_no_thread_can_start_the_caller_tries_one_address_after_another(tmp_path, how, limit):
+    """A process at its limit of threads still gets its answers."""
+    with Neighbours(*DEAD) as hosts:
+        if how == "is silent":
+            hosts.black_hole(DEAD[0])
+        hosts.serve(DEAD[1], ok())
+        run_script(tmp_path / "s.py", NO_THREADS, " ".join(DEAD), hosts.port, limit)

@@ -243,11 +243,13 @@ class DialJob:
         if isinstance(error, TransportError):
             return error
         where = self.key.origin
+        if self._stream is not None and not isinstance(error, Expired):
+            self._attempts.append(ConnectAttempt(self._stream.remote_addr, error, self.phase))
         result: TransportError
         if isinstance(error, Expired):
             result = self._expired()
         elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
-            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}")
+            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}", attempts=self._attempts)
         else:
             result = ConnectError(f"cannot connect to {where}: {reason(error)}", attempts=self._attempts)
         result.__cause__ = error
