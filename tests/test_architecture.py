@@ -24,6 +24,9 @@ ROOMS = {
     "transport": "transport",
     "response": "transport",
     "pieces": "transport",
+    "duplex": "transport",
+    "iterators": "transport",
+    "decoding": "transport",
     "demo": "demo",
     "engine": "engine",
     "runtime": "runtime",
@@ -32,9 +35,11 @@ ROOMS = {
     "runtime.tls": "runtime",
     "runtime.workers": "runtime",
     "runtime.threads": "threads",
+    "runtime.thread_stream": "threads",
     "runtime.asyncio": "asyncio",
     "runtime.asyncio_stream": "asyncio",
     "runtime.anyio": "anyio",
+    "runtime.trio_stream": "anyio",
     "core": "core",
     "leaks": "leaks",
     "resolver": "resolver",
@@ -42,6 +47,7 @@ ROOMS = {
     "stats": "ground",
     "options": "ground",
     "option_checks": "ground",
+    "proxy_url": "ground",
     "models": "ground",
     "bodies": "ground",
     "headers": "ground",
@@ -121,7 +127,7 @@ class TestHouse:
 
     def test_no_primitive_that_deadlocks_in_a_finalizer(self):
         # contract 3.1
-        sources = [SOURCES["pooltransport.runtime.threads"], SOURCES["pooltransport.runtime.workers"]]
+        sources = [SOURCES[f"pooltransport.runtime.{name}"] for name in ("threads", "thread_stream", "workers")]
         names = {f"threading.{name}" for name in ("Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")}
         names |= {"threading.Thread", "queue.Queue", "queue.SimpleQueue", "queue.LifoQueue", "queue.PriorityQueue"}
         assert every(rules.names_used, names, sources=sources) == []

@@ -46,6 +46,7 @@ _HOMES = {
         "WriteError",
         "WriteTimeout",
     ),
+    "duplex": ("AsyncDuplex", "Duplex"),
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),

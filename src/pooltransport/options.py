@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
 from .option_checks import delay, is_int, is_number, keepalive, local_address, socket_options
+from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
+    from .headers import HeadersInput
+    from .models import Request
     from .trace import ClientTrace
 
 
@@ -27,7 +30,7 @@ class DialRequest(NamedTuple):
     """What a ``dial=`` callable is asked for: one connected `socket.socket` to `host`, `port`.
 
     `deadline`: the moment, on `time.monotonic()`'s clock, after which the result comes too late.
-    `purpose`: ``origin`` (later also ``proxy``).
+    `purpose`: ``origin``, or ``proxy`` where `host` and `port` are those of the proxy on the way.
     """
 
     host: str
@@ -56,12 +59,15 @@ class OptionsDict(TypedDict, total=False):
     expect_continue_timeout: float
     min_rate: tuple[float, float] | None
     disable_keep_alives: bool
+    disable_compression: bool
     max_response_header_bytes: int
     max_body_bytes: int | None
+    max_decoded_bytes: int | None
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
@@ -151,12 +157,6 @@ def _rate(name: str, value: object) -> str | None:
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
 
 
-def _no_proxy(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    return f"{name}: proxies are not supported by this version; leave it None"
-
-
 def _context(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "wrap_bio"):
         return None
@@ -204,12 +204,15 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "expect_continue_timeout": (1.0, _seconds),
     "min_rate": (None, _rate),
     "disable_keep_alives": (False, _flag),
+    "disable_compression": (False, _flag),
     "max_response_header_bytes": (262_144, _header_size),
     "max_body_bytes": (None, _size_or_none),
+    "max_decoded_bytes": (None, _size_or_none),
     "drain_limit": (262_144, _size),
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
-    "proxy": (None, _no_proxy),
+    "proxy": ("environment", proxy_problem),
+    "proxy_connect_headers": (None, connect_headers_problem),
     "ssl_context": (None, _context),
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
@@ -255,12 +258,15 @@ class TransportOptions:
     expect_continue_timeout: float
     min_rate: tuple[float, float] | None
     disable_keep_alives: bool
+    disable_compression: bool
     max_response_header_bytes: int
     max_body_bytes: int | None
+    max_decoded_bytes: int | None
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
     ssl_context: ssl.SSLContext | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
@@ -308,6 +314,13 @@ class TransportOptions:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
         if self.uds is not None and self.resolver is not None:
             yield "resolver has no effect with uds=: a Unix socket has no name to look up"
+        proxied = "proxy" in given and self.proxy not in (None, "environment")
+        if self.uds is not None and proxied:
+            yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
+        if self.proxy_connect_headers is not None and (
+            self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
+        ):
+            yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
         if self.dial is not None:
             refused = ("uds", "local_address", "socket_options", "resolver", "tcp_keepalive", "happy_eyeballs_delay")
             for name in refused:
@@ -327,8 +340,15 @@ class TransportOptions:
         raise AttributeError("TransportOptions is frozen: use replace()")
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in _TABLE if name in self.explicit)
+        given = ", ".join(f"{name}={self._shown(name)}" for name in _TABLE if name in self.explicit)
         return f"TransportOptions({given})"
+
+    def _shown(self, name: str) -> str:
+        """Return the value as text, without a proxy's credentials."""
+        value = getattr(self, name)
+        if name == "proxy" and isinstance(value, str) and "@" in value:
+            return repr(str(parse_proxy(value)))
+        return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 
 def _unknown(name: str) -> str:

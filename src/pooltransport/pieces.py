@@ -14,6 +14,15 @@ def parse_json(content: bytes, kwargs: dict[str, Any]) -> Any:
     return json.loads(content, **kwargs)
 
 
+def charset_of(content_type: str) -> str:
+    """Return the charset that a Content-Type names, else UTF-8 (RFC 9110 section 8.3.2)."""
+    for part in content_type.split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip("\"'") or "utf-8"
+    return "utf-8"
+
+
 class Parts:
     """Collects a whole body, up to a bound."""
 

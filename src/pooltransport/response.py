@@ -3,8 +3,7 @@
 Rules:
 
 1. Nothing that the pool or a loop can reach refers to a response; it refers to its body, one way.
-2. All that does no I/O is shared. Iterators are objects, not generators: an abandoned one holds the
-   response and nothing else, and both are collected together.
+2. All that does no I/O is shared.
 3. Bytes go by once: a second iteration raises `StreamConsumed`, `read()` after a part does as well.
 """
 
@@ -12,11 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .decoding import GzipDecoder
+from .duplex import AsyncDuplex, Duplex
 from .engine.body import State
 from .engine.sync import run_sync
-from .errors import BodyNotRead, HTTPStatusError, ReadError, StreamConsumed
+from .engine.upgrade import Upgraded
+from .errors import BodyNotRead, DecodingError, HTTPStatusError, ReadError, StreamConsumed
 from .headers import Headers
-from .pieces import Lines, Parts, Rechunker, parse_json
+from .iterators import AsyncByteIterator, AsyncLineIterator, ByteIterator, LineIterator
+from .pieces import Parts, charset_of, parse_json
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -30,17 +33,32 @@ if TYPE_CHECKING:
     from .url import URL
 
 
+_OF_THE_CODING = frozenset((b"content-encoding", b"content-length"))
+
+
 class _ResponseBase:
     """What both colours share. Not for use by itself."""
 
-    __slots__ = ("_body", "_content", "_elapsed", "_head", "_headers", "_owner", "_taken", "conn", "history", "request")
+    __slots__ = (
+        "_body",
+        "_content",
+        "_decoder",
+        "_elapsed",
+        "_head",
+        "_headers",
+        "_owner",
+        "_taken",
+        "conn",
+        "history",
+        "request",
+    )
 
     conn: GotConnInfo
     history: tuple[Any, ...]
     request: Request
 
     def __init__(
-        self, request: Request, head: Head, body: Body, conn: GotConnInfo, elapsed: float, owner: object
+        self, request: Request, head: Head, body: Body | Upgraded, conn: GotConnInfo, elapsed: float, owner: object
     ) -> None:
         self.request = request
         self.conn = conn
@@ -51,6 +69,7 @@ class _ResponseBase:
         self._elapsed = elapsed
         self._owner = owner  # the transport lives as long as its responses
         self._content: bytes | None = None
+        self._decoder = GzipDecoder(body.max_decoded_bytes) if body.is_gzip else None
         self._taken = False
 
     @property
@@ -70,10 +89,20 @@ class _ResponseBase:
 
     @property
     def headers(self) -> Headers:
-        """The header fields, in wire order and case; looked up without regard to case."""
+        """The header fields, in wire order and case; looked up without regard to case. Of a body that is
+        `decoded`, those about its coding and length are left out (Go GZIP-02).
+        """
         if self._headers is None:
-            self._headers = Headers._from_raw(self._head.headers)  # noqa: SLF001 - ours
+            raw = self._head.headers
+            if self._decoder is not None:
+                raw = [item for item in raw if item[0].lower() not in _OF_THE_CODING]
+            self._headers = Headers._from_raw(raw)  # noqa: SLF001 - ours
         return self._headers
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the transport asked for gzip, got it, and takes it off again."""
+        return self._decoder is not None
 
     @property
     def trailers(self) -> Headers:
@@ -114,15 +143,13 @@ class _ResponseBase:
 
     def _decode(self, content: bytes) -> str:
         """Decode by the charset of Content-Type, else as UTF-8; what is wrong becomes U+FFFD."""
-        charset = "utf-8"
-        for part in self.headers.get("content-type", "").split(";")[1:]:
-            name, _, value = part.strip().partition("=")
-            if name.strip().lower() == "charset":
-                charset = value.strip().strip("\"'") or charset
         try:
-            return content.decode(charset, "replace")
+            return content.decode(self._charset(), "replace")
         except LookupError:
             return content.decode("utf-8", "replace")
+
+    def _charset(self) -> str:
+        return charset_of(self.headers.get("content-type", ""))
 
     def _status_error(self) -> HTTPStatusError | None:
         status = self._head.status
@@ -147,6 +174,26 @@ class Response(_ResponseBase):
 
     __slots__ = ()
 
+    @property
+    def stream(self) -> Duplex | None:
+        """The raw stream after 101 (Switching Protocols) or a 2xx to CONNECT; None for any other answer."""
+        return Duplex(self._body) if isinstance(self._body, Upgraded) else None
+
+    def _next(self) -> bytes:
+        decoder = self._decoder
+        if decoder is None:
+            return run_sync(self._body.read_some())
+        try:
+            while not (piece := decoder.take()):
+                data = run_sync(self._body.read_some())
+                decoder.put(data)
+                if not data:
+                    break
+        except DecodingError:
+            self.close()
+            raise
+        return piece
+
     def read(self) -> bytes:
         """Read the body to its end and keep it; again, return what was kept.
 
@@ -157,7 +204,7 @@ class Response(_ResponseBase):
             self._take_all()
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
-                while parts.add(run_sync(self._body.read_some())):
+                while parts.add(self._next()):
                     pass
             except BaseException:
                 self.close()
@@ -179,17 +226,19 @@ class Response(_ResponseBase):
         """Return the body parsed as JSON; `kwargs` are those of `json.loads`. Raises `ValueError`."""
         return parse_json(self.read(), kwargs)
 
-    def iter_bytes(self, chunk_size: int | None = None) -> _ByteIterator:
+    def iter_bytes(self, chunk_size: int | None = None) -> ByteIterator:
         """Iterate over the body in pieces of `chunk_size` bytes (None: as they come); once."""
-        return _ByteIterator(self, chunk_size)
+        return ByteIterator(self, chunk_size)
 
-    def iter_raw(self, chunk_size: int | None = None) -> _ByteIterator:
-        """As `iter_bytes`, before any content decoding."""
-        return _ByteIterator(self, chunk_size)
+    def iter_raw(self, chunk_size: int | None = None) -> ByteIterator:
+        """As `iter_bytes`, before any content decoding. Raises `StreamConsumed` after `read`, which keeps only what it
+        decoded.
+        """
+        return ByteIterator(self, chunk_size, raw=True)
 
-    def iter_lines(self) -> _LineIterator:
+    def iter_lines(self) -> LineIterator:
         """Iterate over the lines of the text, without their ends."""
-        return _LineIterator(self)
+        return LineIterator(self)
 
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`; a response that is still
@@ -206,9 +255,9 @@ class Response(_ResponseBase):
         self._taken = True
         parts = Parts(self._body.drain_limit, self.url.origin)
         try:
-            while parts.add(run_sync(self._body.read_some())):
+            while parts.add(self._next()):
                 pass
-        except ReadError:
+        except (ReadError, DecodingError):
             self.close()
         self._content = parts.join()
 
@@ -223,58 +272,30 @@ class Response(_ResponseBase):
         self.close()
 
 
-class _ByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
-
-    def __init__(self, response: Response, size: int | None) -> None:
-        self._pieces = Rechunker(size)
-        self._response = response
-        self._content = response._content  # noqa: SLF001 - one file, one class in two
-        if self._content is None:
-            response._take()  # noqa: SLF001
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = self._pieces.next_ready()
-        while not piece:
-            data = self._next()
-            piece = self._pieces.put(data)
-            if not data and not piece:
-                raise StopIteration
-        return piece
-
-    def _next(self) -> bytes:
-        if self._content is None:
-            return run_sync(self._response._body.read_some())  # noqa: SLF001
-        data, self._content = self._content, b""
-        return data
-
-
-class _LineIterator:
-    __slots__ = ("_lines", "_more", "_source")
-
-    def __init__(self, response: Response) -> None:
-        self._source = _ByteIterator(response, None)
-        self._lines = Lines(_charset(response))
-        self._more = True
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        while (line := self._lines.pop()) is None:
-            if not self._more:
-                raise StopIteration
-            self._more = self._lines.put(next(self._source, b""))
-        return line
-
-
 class AsyncResponse(_ResponseBase):
     """One answer, on asyncio or trio; as `Response`, with `aread`, `aclose` and ``async with``."""
 
     __slots__ = ()
+
+    @property
+    def stream(self) -> AsyncDuplex | None:
+        """As `Response.stream`."""
+        return AsyncDuplex(self._body) if isinstance(self._body, Upgraded) else None
+
+    async def _next(self) -> bytes:
+        decoder = self._decoder
+        if decoder is None:
+            return await self._body.read_some()
+        try:
+            while not (piece := decoder.take()):
+                data = await self._body.read_some()
+                decoder.put(data)
+                if not data:
+                    break
+        except DecodingError:
+            await self.aclose()
+            raise
+        return piece
 
     async def aread(self) -> bytes:
         """As `Response.read`."""
@@ -282,7 +303,7 @@ class AsyncResponse(_ResponseBase):
             self._take_all()
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
-                while parts.add(await self._body.read_some()):
+                while parts.add(await self._next()):
                     pass
             except BaseException:
                 await self.aclose()
@@ -306,17 +327,17 @@ class AsyncResponse(_ResponseBase):
         """As `Response.json`. Raises `BodyNotRead` before `aread`."""
         return parse_json(self.content, kwargs)
 
-    def aiter_bytes(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+    def aiter_bytes(self, chunk_size: int | None = None) -> AsyncByteIterator:
         """As `Response.iter_bytes`, with ``async for``."""
-        return _AsyncByteIterator(self, chunk_size)
+        return AsyncByteIterator(self, chunk_size)
 
-    def aiter_raw(self, chunk_size: int | None = None) -> _AsyncByteIterator:
+    def aiter_raw(self, chunk_size: int | None = None) -> AsyncByteIterator:
         """As `Response.iter_raw`, with ``async for``."""
-        return _AsyncByteIterator(self, chunk_size)
+        return AsyncByteIterator(self, chunk_size, raw=True)
 
-    def aiter_lines(self) -> _AsyncLineIterator:
+    def aiter_lines(self) -> AsyncLineIterator:
         """As `Response.iter_lines`, with ``async for``."""
-        return _AsyncLineIterator(self)
+        return AsyncLineIterator(self)
 
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`. Reading cannot be awaited
@@ -338,60 +359,3 @@ class AsyncResponse(_ResponseBase):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class _AsyncByteIterator:
-    __slots__ = ("_content", "_pieces", "_response")
-
-    def __init__(self, response: AsyncResponse, size: int | None) -> None:
-        self._pieces = Rechunker(size)
-        self._response = response
-        self._content = response._content  # noqa: SLF001 - one file, one class in two
-        if self._content is None:
-            response._take()  # noqa: SLF001
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = self._pieces.next_ready()
-        while not piece:
-            data = await self._next()
-            piece = self._pieces.put(data)
-            if not data and not piece:
-                raise StopAsyncIteration
-        return piece
-
-    async def _next(self) -> bytes:
-        if self._content is None:
-            return await self._response._body.read_some()  # noqa: SLF001
-        data, self._content = self._content, b""
-        return data
-
-
-class _AsyncLineIterator:
-    __slots__ = ("_lines", "_more", "_source")
-
-    def __init__(self, response: AsyncResponse) -> None:
-        self._source = _AsyncByteIterator(response, None)
-        self._lines = Lines(_charset(response))
-        self._more = True
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> str:
-        while (line := self._lines.pop()) is None:
-            if not self._more:
-                raise StopAsyncIteration
-            try:
-                data = await self._source.__anext__()
-            except StopAsyncIteration:
-                data = b""
-            self._more = self._lines.put(data)
-        return line
-
-
-def _charset(response: _ResponseBase) -> str:
-    _, _, value = response.headers.get("content-type", "").lower().partition("charset=")
-    return value.partition(";")[0].strip("\"' ") or "utf-8"

@@ -57,6 +57,7 @@ class CloseReason(enum.Enum):
     ADDRESS_FAILED = "address_failed", "its address refused or did not answer a new connection"
     EVICTED_FOR_LIMIT = "evicted_for_limit", "its slot was needed for a request that waited"
     DIAL_UNUSED = "dial_unused", "dialed, but no longer wanted by anybody"
+    UPGRADED = "upgraded", "it carried another protocol, which has ended"
     POOL_CLOSED = "pool_closed", "the transport was closed"
     FORK = "fork", "inherited from the parent process"
 

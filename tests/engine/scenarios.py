@@ -10,6 +10,7 @@ import ssl
 
 from pooltransport import Request
 from pooltransport.testing.fakes import END, Answers, FakeRuntime, FakeTransport
+from tests.engine import tunnels
 
 URL = "http://192.0.2.1/"
 OTHER = "http://192.0.2.2/"
@@ -28,6 +29,8 @@ class World:
         self.transport = FakeTransport(self.runtime, **options)
         self.callers = []
         self.ends = False  # the scenario closes the transport: there is no next request
+        self.next_url = URL
+        self.next_peer = Answers(OK)  # who answers from the injection on
 
     def start(self, coro, name="caller"):
         self.callers.append(self.runtime.start(coro, f"{name}-{len(self.callers) + 1}"))
@@ -220,6 +223,36 @@ def tls_dial():
     return world
 
 
+def _through(peer, proxy, url):
+    world = World(peer, proxy=proxy, ssl_context=tunnels.client_context())
+    world.next_url, world.next_peer = url, peer
+    world.start(world.get(url))
+    world.start(world.get(url))
+    return world
+
+
+def forward_proxy_over_tls():
+    return _through(Answers(OK), tunnels.HTTPS_PROXY, URL)
+
+
+def tunnel():
+    return _through(tunnels.connect(), tunnels.HTTP_PROXY, tunnels.SECURE)
+
+
+def tunnel_over_tls():
+    return _through(tunnels.connect(), tunnels.HTTPS_PROXY, tunnels.SECURE)
+
+
+def socks_tunnel():
+    peer = tunnels.socks(b"\x05\x02", b"\x01\x00", tunnels.GRANTED)
+    return _through(peer, "socks5://user:pass@192.0.2.9", tunnels.SECURE)
+
+
+def socks_tunnel_in_pieces():
+    pieces = [tunnels.GRANTED[i : i + 3] for i in range(0, 10, 3)]
+    return _through(tunnels.socks(b"\x05\x00", pieces, tls=False), tunnels.SOCKS_PROXY, URL)
+
+
 def names_and_addresses():
     """A look-up, a refused address, and one that accepts."""
     answers = Answers(OK)
@@ -357,6 +390,73 @@ def draining():
     return world
 
 
+def _upload_answered(status):
+    """The server answers once the header is there, before the body has come."""
+
+    def peer(dial):
+        stream = dial.accept()
+        if len(stream_of) > 0:
+            Answers(OK).serve(stream)
+            return
+        stream_of.append(stream)
+
+        def answer(stream):
+            stream.on_sent = None
+            stream.feed(b"HTTP/1.1 %d Early\r\n" % status, b"Content-Length: 3\r\n\r\nabc")
+
+        stream.on_sent = answer
+
+    stream_of = []
+    world = World(peer)
+
+    async def pieces():
+        for piece in (b"one", b"two", b"three"):
+            await world.pause()
+            yield piece
+
+    async def put():
+        async with await world.transport.round_trip(Request("PUT", URL, content=pieces())) as response:
+            assert response.status_code == status
+            assert await response.aread() == b"abc"
+
+    world.start(put())
+    return world
+
+
+def upload_refused_early():
+    return _upload_answered(413)
+
+
+def upload_accepted_early():
+    return _upload_answered(201)
+
+
+def upgraded():
+    """A raw stream, read and written; the peer ends it."""
+    switch = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nfirst"
+    used = []
+
+    def peer(dial):
+        stream = dial.accept()
+        Answers(OK if used else switch).serve(stream)
+        used.append(stream)
+
+    world = World(peer)
+
+    async def talk():
+        headers = {"Connection": "upgrade", "Upgrade": "x"}
+        async with await world.transport.round_trip(Request("GET", URL, headers=headers)) as response:
+            stream = response.stream
+            assert await stream.aread() == b"first"
+            used[0].on_sent = lambda peer: peer.play((b"second", END))
+            await stream.awrite(b"more")
+            assert await stream.aread() == b"second"
+            assert await stream.aread() == b""
+
+    world.start(talk())
+    return world
+
+
 ALL = (
     cold,
     warm_reuse,
@@ -366,12 +466,20 @@ ALL = (
     orphan_gives_way,
     upload,
     upload_after_continue,
+    upload_refused_early,
+    upload_accepted_early,
+    upgraded,
     streamed,
     streamed_chunks,
     streamed_until_close,
     drained_in_the_background,
     drained_at_once,
     tls_dial,
+    forward_proxy_over_tls,
+    tunnel,
+    tunnel_over_tls,
+    socks_tunnel,
+    socks_tunnel_in_pieces,
     names_and_addresses,
     second_lane_wins,
     racing_while_closing,

@@ -19,7 +19,8 @@ COLD = [
     "tls_handshake_start",
     "tls_handshake_done",
     "got_conn",
-    "wrote_header_field",
+    "wrote_header_field",  # Host
+    "wrote_header_field",  # Accept-Encoding
     "wrote_headers",
     "wrote_request",
     "got_first_response_byte",

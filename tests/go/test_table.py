@@ -1,4 +1,4 @@
-"""Every row of `rows.txt` in a finished area is cited by a test here, or listed in docs/go-differences.md with its reason."""
+"""Every row of a finished area is cited by a test here, or listed with its reason in docs/go-differences.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIFFERENCES = HERE.parents[1] / "docs" / "go-differences.md"
 # Areas whose rows are all accounted for. An area that is not listed is still to be written.
-FINISHED: tuple[str, ...] = ("DIAL", "TIME")
+FINISHED: tuple[str, ...] = ("KEY", "DIAL", "TIME", "PROXY", "WRITE", "EARLY", "RETRY", "EXP", "1XX", "UPG", "GZIP")
 
 
 def rows() -> list[str]:

@@ -48,10 +48,13 @@ class Body:
         "_lease",
         "_slow_bytes",
         "_slow_since",
+        "is_gzip",
         "state",
     )
 
-    def __init__(self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks) -> None:
+    def __init__(
+        self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks, *, is_gzip: bool = False
+    ) -> None:
         self._engine = engine
         self._lease = lease
         self._exchange = exchange
@@ -60,6 +63,7 @@ class Body:
         self._slow_bytes = 0
         self._slow_since = 0.0  # seconds of waiting in this window
         self._guard: Guard | None = None
+        self.is_gzip = is_gzip  # and to be decoded, since it was us who asked for it
         self.state = State.OPEN
         lease.bytes_expected = exchange.left
         if exchange.complete:
@@ -76,6 +80,11 @@ class Body:
     def max_body_bytes(self) -> int | None:
         """The bound of calls that read everything."""
         return self._engine.options.max_body_bytes
+
+    @property
+    def max_decoded_bytes(self) -> int | None:
+        """The bound of what decoding may give."""
+        return self._engine.options.max_decoded_bytes
 
     @property
     def drain_limit(self) -> int:
@@ -212,7 +221,7 @@ class Body:
             setting = self._clocks.settings.read
             result = self._clocks.expired("body", setting, self._engine.now(), where=origin, done=True)
         elif isinstance(error, OSError) and not isinstance(error, (ReadError, TransportTimeout)):
-            result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {_text(error)}")
+            result = ReadError(f"{origin}: receiving the body failed after {lease.bytes_read} bytes: {text_of(error)}")
         reason = CloseReason.READ_ERROR
         if isinstance(result, TransportTimeout):
             reason = CloseReason.BODY_TIMEOUT
@@ -315,5 +324,6 @@ class Body:
             self._give_up(self._why_not_reusable(), DrainOutcome.ERROR, drained)
 
 
-def _text(error: OSError) -> str:
+def text_of(error: OSError) -> str:
+    """Return what the system says of `error`."""
     return error.strerror or str(error) or type(error).__name__

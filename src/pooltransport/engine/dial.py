@@ -1,4 +1,4 @@
-"""Making a connection: look-up, addresses, TLS. Detached from the request that asked for it: when
+"""Making a connection: look-up, addresses, proxy, TLS. Detached from the request that asked for it: when
 that goes away the dial goes on, and its connection goes to who can use it (Go's orphan dials).
 
 One `dial_timeout` bounds all of it. A job reports its end to the pool exactly once, whatever happens.
@@ -16,6 +16,7 @@ from pooltransport.errors import (
     ConnectAttempt,
     ConnectError,
     ConnectTimeout,
+    ProxyError,
     TLSError,
     TLSHandshakeTimeout,
     TransportError,
@@ -27,6 +28,7 @@ from pooltransport.runtime.sockets import address_text
 from pooltransport.trace import TLSHandshakeDoneInfo, TLSHandshakeStartInfo
 
 from .connection import Connection
+from .hops import pass_proxy
 from .lookup import Search
 from .racing import Race
 from .reasons import reason, tried
@@ -48,7 +50,7 @@ _NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAIL
 
 
 class DialJob:
-    """One dial. `phase` is where it is: dns, connect, tls."""
+    """One dial. `phase` is where it is: dns, connect, proxy, tls."""
 
     def __init__(self, engine: Engine, ticket: DialTicket[Connection], hooks: Hooks | None, tls: Setting) -> None:
         self._engine = engine
@@ -58,6 +60,7 @@ class DialJob:
         self.key: ConnectKey = ticket.key  # type: ignore[assignment]
         self.runtime: Runtime = self.key.runtime
         self.phase = "dns"
+        self._whose = ""
         self._task: Task | None = None
         self._search: Search | None = None
         self._race: Race | None = None
@@ -133,6 +136,7 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+        engine.ledger.keep_house(self.runtime)  # it may become idle without ever having been leased
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
@@ -156,8 +160,11 @@ class DialJob:
         self._stream = stream
         try:
             self._check_wanted()
-            if self.key.trust is not None:
-                await self._handshake(stream)
+            if self.key.proxy is not None:
+                stream = await pass_proxy(self, self._engine, stream, self._at)
+            elif self.key.is_tls:
+                # A trailing dot is for the resolver; certificates and SNI do without (RFC 6066 section 3).
+                await self.handshake(stream, self.key.server_hostname or self.key.host.host.rstrip("."))
             else:
                 await stream.open()
             self._check_wanted()
@@ -177,7 +184,7 @@ class DialJob:
         key = self.key
         if key.uds is not None:
             return [Address(socket.AF_UNIX, key.uds, key.uds)]
-        _, _, host, port = key.host
+        host, port = key.first_hop
         spelled = literal(host, port)
         if spelled is not None:
             return [Address(spelled.family, spelled.sockaddr, address_text(spelled.sockaddr))]
@@ -199,9 +206,10 @@ class DialJob:
     async def _custom_dial(self) -> Stream:
         """Let the ``dial=`` callable make the socket; TLS stays ours (contract 5.6)."""
         self.phase = "connect"
-        _, _, host, port = self.key.host
+        host, port = self.key.first_hop
         at = self._at
-        wish = DialRequest(host, port, float("inf") if at is None else at, "origin")
+        purpose = "origin" if self.key.proxy is None else "proxy"
+        wish = DialRequest(host, port, float("inf") if at is None else at, purpose)
         made = await self._engine.call_dial(self.runtime, wish, self)
         if not isinstance(made, socket.socket):
             raise ConnectError(
@@ -217,10 +225,9 @@ class DialJob:
         """Report whether nobody wants it any more."""
         return self._aborted
 
-    async def _handshake(self, stream: Stream) -> None:
-        self.phase = "tls"
-        # A trailing dot is for the resolver; certificates and SNI do without (RFC 6066 section 3).
-        name = self.key.server_hostname or self.key.host.host.rstrip(".")
+    async def handshake(self, stream: Stream, name: str, whose: str = "") -> None:
+        """Do one TLS handshake with who is called `name`: the origin, or before it ("the proxy of ") the proxy."""
+        self.phase, self._whose = "tls", whose
         if self._hooks is not None:
             self._hooks.tell("tls_handshake_start", TLSHandshakeStartInfo(name))
         error: BaseException | None = None
@@ -249,7 +256,10 @@ class DialJob:
         if isinstance(error, Expired):
             result = self._expired()
         elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
-            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}", attempts=self._attempts)
+            text = f"TLS handshake with {self._whose}{where} failed: {_tls_reason(error)}"
+            result = TLSError(text, attempts=self._attempts)
+        elif self.phase == "proxy":
+            result = ProxyError(f"{where}: the proxy ended the connection ({reason(error)})")
         else:
             result = ConnectError(f"cannot connect to {where}: {reason(error)}", attempts=self._attempts)
         result.__cause__ = error

@@ -16,14 +16,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.core.addresses import AddressMemory
-from pooltransport.core.http1.exchange import Exchange
-from pooltransport.core.http1.request import says_close
-from pooltransport.core.keys import ConnectKey, Host
+from pooltransport.core.http1.exchange import Exchange, has_gzip_body
+from pooltransport.core.http1.request import says_close, takes_gzip
+from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
     ConnectError,
-    InvalidRequest,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
@@ -45,7 +44,10 @@ from .housekeeping import enrol
 from .ledger import Ledger
 from .lookup import make_resolver
 from .receiving import receive_head
-from .sending import Sent, send
+from .routes import Routes
+from .sending import send
+from .upgrade import Upgraded
+from .upload import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +84,7 @@ class Engine:
         self._find_runtime = find_runtime
         self.capture_sites = leak_level != "off"
         self._ignored = tuple(options.ignore_modules)
+        self.routes = Routes(options)
         limits = Limits(
             options.max_idle_conns,
             options.max_idle_conns_per_host,
@@ -102,21 +105,28 @@ class Engine:
 
     # -- one request ----------------------------------------------------------------------------
 
-    async def round_trip(self, request: Request) -> tuple[Head, Body, GotConnInfo]:
+    async def round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         """Send `request`; return its header, the body, still to be read or closed, and on what it came.
 
         Raises `TransportError` for what network and pool did, and whatever the caller's own body
         raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
         """
+        try:
+            return await self._round_trip(request)
+        except BaseException:
+            # Last of all: the caller's generator may wait, or raise. It is closed whatever happened (Go WRITE-12).
+            await _close_body(request)
+            raise
+
+    async def _round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         if os.getpid() != self.ledger.pid:
             self.ledger.after_fork()
         self.check_open()
-        self._check_request(request)
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        key = self.key_for(request, runtime)
         clocks = Clocks(self.settings_of(request.timeout), self.now())
+        key = self.key_for(request, runtime)
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None
@@ -126,7 +136,8 @@ class Engine:
             if hooks is not None:
                 hooks.tell("get_conn", key.host_port)
             conn, got = await acquire(self, key, runtime, clocks, hooks)
-            lease = Lease(next(self._lease_ids), conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
+            lease_id = next(self._lease_ids)
+            lease = Lease(lease_id, conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
             self.ledger.open_lease(lease)
             sent = Sent()
             try:
@@ -139,22 +150,29 @@ class Engine:
                     hooks.tell("retried", RetriedInfo(attempt, error))
             else:
                 return head, body, got
+            if request.body.started:
+                await _close_body(request)
             request.body.rewind()
+            if self.routes.asks:
+                key = self.key_for(request, runtime)
 
-    async def _exchange(self, request: Request, lease: Lease, clocks: Clocks, sent: Sent) -> tuple[Head, Body]:
+    async def _exchange(
+        self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
+    ) -> tuple[Head, Body | Upgraded]:
         """Send and receive on one connection. Whatever is raised here has ended the lease."""
         conn = lease.conn
         options = self.options
         close = options.disable_keep_alives
+        gzip = not options.disable_compression and takes_gzip(request)
         exchange = Exchange(
             conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
         )
         try:
-            head = await send(request, lease, exchange, clocks, sent, options, close=close)
+            head = await send(request, lease, exchange, clocks, sent, options, close=close, gzip=gzip)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
         except Exception as error:
-            await self._fail(request, lease, close_reason_of(error))
+            self.ledger.discard(lease, close_reason_of(error), answered=False)
             if isinstance(error, TransportTimeout):
                 self.ledger.note(self.ledger.pool.note_timeout, conn.key.host, error.phase)
             explained = self.explain(error, conn)
@@ -163,17 +181,12 @@ class Engine:
             raise explained from error
         except BaseException:
             # Cancelled, or interrupted: the connection is in the middle of something.
-            await self._fail(request, lease, CloseReason.CANCELLED)
+            self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
-        return head, Body(self, lease, exchange, clocks)
-
-    async def _fail(self, request: Request, lease: Lease, reason: CloseReason) -> None:
-        """Give the connection up, first of all; then close the caller's generator, which may wait."""
-        self.ledger.discard(lease, reason, answered=False)
-        body = request.body
-        if not body.is_empty and body.started and not body.rewindable:
-            await body.aclose() if body.is_async else body.close()
+        if exchange.upgraded:
+            return head, Upgraded(self, lease, exchange.take_rest())
+        return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile."""
@@ -207,10 +220,6 @@ class Engine:
             state = "is draining: it takes no new request" if not self.is_closed else "is closed"
             raise TransportClosed(f"this transport {state}")
 
-    def _check_request(self, request: Request) -> None:
-        if request.method == "CONNECT":
-            raise InvalidRequest("the method CONNECT asks for a tunnel, which this version does not make")
-
     def settings_of(self, timeout: Timeout) -> ClockSettings:
         """Return the effective clocks of a request."""
         settings = self._settings.get(timeout)
@@ -223,28 +232,35 @@ class Engine:
     def key_for(self, request: Request, runtime: Runtime) -> ConnectKey:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
-        parts = (url.scheme, url.host, url.port, runtime)
+        parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
+        if self.routes.asks:
+            parts = (*parts, self.routes.ask(request))
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
         return key
 
-    def _make_key(self, parts: tuple[str, str, int, Runtime]) -> ConnectKey:
-        scheme, host, port, runtime = parts
+    def _make_key(self, parts: tuple[Any, ...]) -> ConnectKey:
+        scheme, host, port, runtime, *asked = parts
+        proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
         trust: object = None
-        if scheme == "https":
+        if scheme == "https" or (proxy is not None and proxy.scheme == "https"):
             trust = _DEFAULT_TRUST if options.ssl_context is None else options.ssl_context
         key = ConnectKey(
-            Host(None, scheme, host, port),
+            host_of(scheme, host, port, proxy),
             trust=trust,
             server_hostname=options.server_hostname if scheme == "https" else None,
             uds=options.uds,
             runtime=runtime,
+            proxy=proxy,
         )
         if len(self._keys) >= _MOST_KEYS:
             # A connection's key stays alive with it, and is just not found again: it idles out.
             self._keys.clear()
+        if key.forward is not None:
+            # One key for all that a forward proxy is asked for. The runtime is at its usual place.
+            key = self._keys.setdefault(("forward", proxy, None, runtime), key)
         return self._keys.setdefault(parts, key)
 
     def forget_runtime(self, runtime: Runtime) -> None:
@@ -327,6 +343,12 @@ def _connected(made: Any) -> Any:
             made.close()
             raise ConnectError("the dial= callable returned a socket that is not connected") from error
     return made
+
+
+async def _close_body(request: Request) -> None:
+    body = request.body
+    if not body.is_empty:
+        await body.aclose()
 
 
 def is_coroutine_function(function: Any) -> bool:

@@ -170,8 +170,7 @@ class Ledger:
         """Remember who uses a connection."""
         self.leases[lease.id] = lease
         lease.conn.hooks = lease.hooks
-        if self._watcher is None:
-            self._watch(lease.conn.runtime)
+        self.keep_house(lease.conn.runtime)
 
     def _forget(self, lease: Lease) -> None:
         self.leases.pop(lease.id, None)
@@ -301,6 +300,11 @@ class Ledger:
             logging.getLogger("pooltransport.pool").warning("the hook %s raised %r", name, error, exc_info=error)
 
     # -- keeping house --------------------------------------------------------------------------
+
+    def keep_house(self, runtime: Runtime) -> None:
+        """See to it that somebody watches what is idle."""
+        if self._watcher is None:
+            self._watch(runtime)
 
     def _watch(self, runtime: Runtime) -> None:
         from .housekeeping import Keeper  # noqa: PLC0415 - it needs the ledger

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pooltransport.leaks import Lease
 
     from .clocks import Clocks
-    from .sending import Sent
+    from .upload import Sent
 
 _AFTER_WRITE_ERROR = 0.05
 
@@ -31,19 +31,12 @@ async def receive_head(
     `Expired` is raised when that moment comes. 1xx do not extend the header clock.
     """
     stream = lease.conn.stream
-    hooks = lease.hooks
     settings = clocks.settings
     headers_at = clocks.until(settings.response_header, sent.at)
     while True:
-        head = exchange.next_head() if exchange.started else None
+        head = _next_final(lease, exchange, stop_at_100=continue_until is not None)
         if head is not None:
-            if head.status >= 200 or head.status == 101:
-                return head
-            if hooks is not None:
-                _tell_informational(lease, head, expected=continue_until is not None)
-            if continue_until is not None and head.status == 100:
-                return head
-            continue
+            return head
         at, setting = headers_at, settings.response_header
         if settings.read.seconds is not None:
             read_at = lease.conn.runtime.now() + settings.read.seconds
@@ -64,15 +57,45 @@ async def receive_head(
             raise clocks.expired("headers", setting, now, where=lease.origin, done=True) from None
         except OSError as error:
             raise _no_answer(lease, exchange, sent, error) from error
-        if not data:
-            raise _no_answer(lease, exchange, sent, None)
-        if not exchange.started:
-            sent.response_started = True
-            if hooks is not None:
-                hooks.tell(
-                    "got_first_response_byte", FirstByteInfo(lease.conn.runtime.now() - (sent.at or clocks.started))
-                )
-        exchange.feed(data)
+        _take(data, lease, exchange, clocks, sent)
+
+
+async def hear(lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent) -> Head | None:
+    """Receive what is there while the request is still being sent; return the final header if that is
+    complete now. The end of the connection, or an error, ends the attempt.
+    """
+    try:
+        data = await lease.conn.stream.receive(clocks.deadline)
+    except Expired:
+        now = lease.conn.runtime.now()
+        raise clocks.expired("headers", clocks.settings.total, now, where=lease.origin, done=True) from None
+    except OSError as error:
+        raise _no_answer(lease, exchange, sent, error) from error
+    _take(data, lease, exchange, clocks, sent)
+    return _next_final(lease, exchange, stop_at_100=False)
+
+
+def _next_final(lease: Lease, exchange: Exchange, *, stop_at_100: bool) -> Head | None:
+    """Return the final header, or a 100 if that is waited for, or None; tell of the 1xx before it."""
+    while exchange.started and (head := exchange.next_head()) is not None:
+        if head.status >= 200 or head.status == 101:
+            return head
+        if lease.hooks is not None:
+            _tell_informational(lease, head, expected=stop_at_100)
+        if stop_at_100 and head.status == 100:
+            return head
+    return None
+
+
+def _take(data: bytes, lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent) -> None:
+    if not data:
+        raise _no_answer(lease, exchange, sent, None)
+    if not exchange.started:
+        sent.response_started = True
+        if lease.hooks is not None:
+            elapsed = lease.conn.runtime.now() - (sent.at or clocks.started)
+            lease.hooks.tell("got_first_response_byte", FirstByteInfo(elapsed))
+    exchange.feed(data)
 
 
 def _tell_informational(lease: Lease, head: Head, *, expected: bool) -> None:

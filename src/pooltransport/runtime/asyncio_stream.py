@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import time
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport.stats import CloseReason
 
-from .protocols import Address, Expired, NothingWritten
-from .sockets import Probe, names, tls_info, unsolicited
+from .protocols import Address, Data, Expired, NothingWritten
+from .sockets import Probe, names, stalls_at, tls_info, unsolicited
 
 if TYPE_CHECKING:
     import socket
@@ -26,6 +27,8 @@ _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-
 # Reading pauses above the first and goes on below the second: two reads of the largest kind.
 _HIGH_WATER = 262_144
 _LOW_WATER = 65_536
+# One to ask the kernel, one to run the reader; uvloop takes one more. With TLS it may have been a session ticket.
+_TURNS_TO_DELIVER = 3
 
 
 class AsyncioStream(asyncio.Protocol):
@@ -39,6 +42,7 @@ class AsyncioStream(asyncio.Protocol):
         "_error",
         "_flushed",
         "_handed_over",
+        "_hearing",
         "_loop",
         "_probe",
         "_read_at",
@@ -49,6 +53,7 @@ class AsyncioStream(asyncio.Protocol):
         "_transport",
         "_waiter",
         "_writing_paused",
+        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -68,11 +73,13 @@ class AsyncioStream(asyncio.Protocol):
         self._timer_at = 0.0
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
+        self._hearing = False  # whoever waits for the flush also waits for something to receive
         self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
+        self.half_open = False
 
     # -- making it ------------------------------------------------------------------------------
 
@@ -122,27 +129,43 @@ class AsyncioStream(asyncio.Protocol):
                 waiter.set_result(True)
         elif self.on_idle_event is not None:
             self._tell_idle(unsolicited(data[:16]))
+        elif self._hearing:
+            self._wake_writer()
         elif self._buffered >= _HIGH_WATER and not self._reading_paused and self._transport is not None:
             self._reading_paused = True
             self._transport.pause_reading()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self._end(None)
+        return self.half_open  # the loop closes the other direction too unless told otherwise
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        if exc is not None and self.tls is None and not self._aborted:
+            self._salvage()
         self._end(exc)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
+        self._wake_writer()
+
+    def _salvage(self) -> None:
+        """Take what came before the connection broke: a failed write makes the loop forget to read it, and
+        it may say why (a 413). The loop closes the socket only after this call.
+        """
+        with contextlib.suppress(OSError):
+            while self._buffered < _HIGH_WATER and (data := self._sock.recv(_LOW_WATER)):
+                self._chunks.append(data)
+                self._buffered += len(data)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
         if self._flushed is not None and not self._flushed.done():
             self._flushed.set_result(None)
 
@@ -153,6 +176,8 @@ class AsyncioStream(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(True)
+        if self._hearing:
+            self._wake_writer()
         self._tell_idle(CloseReason.SERVER_CLOSED_IDLE)
 
     def _tell_idle(self, reason: CloseReason) -> None:
@@ -162,26 +187,59 @@ class AsyncioStream(asyncio.Protocol):
 
     # -- I/O ------------------------------------------------------------------------------------
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
-            error = self._broken()
-            raise NothingWritten(error.errno, error.strerror or str(error)) from error
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        transport = self._writable()
         transport.write(data)
         while self._writing_paused:
             await self._flush(transport, stall, at)
         if self._transport is None and self._error is not None:
             raise self._broken()
 
+    def _writable(self) -> asyncio.Transport:
+        transport = self._transport
+        if transport is None or (self._ended and not self.half_open) or transport.is_closing():
+            error = self._broken()
+            raise NothingWritten(error.errno, error.strerror or str(error)) from error
+        return transport
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        view = memoryview(data)
+        self._hearing = True
+        try:
+            while True:
+                answered = await self._has_answer()
+                if answered or not (view or self._writing_paused):
+                    return len(data) - len(view), answered
+                transport = self._writable()
+                if self._writing_paused:
+                    await self._flush(transport, stall, at)
+                else:
+                    transport.write(view[:_LOW_WATER])
+                    view = view[_LOW_WATER:]
+        finally:
+            self._hearing = False
+
+    async def _has_answer(self) -> bool:
+        """Report whether `receive` has something at once. Writing to a connection that the peer has reset
+        would lose what came before, so the loop gets the turns that it takes to deliver that.
+        """
+        for _ in range(_TURNS_TO_DELIVER):
+            if self._chunks or self._ended:
+                return True
+            if not self._probe.events():
+                return False
+            await asyncio.sleep(0)
+        return bool(self._chunks) or self._ended
+
     async def _flush(self, transport: asyncio.Transport, stall: float | None, at: float | None) -> None:
         """Wait until the buffer is empty; `stall` seconds without any byte taken are too many."""
         before = transport.get_write_buffer_size()
         now = _monotonic()
-        until = at if stall is None else now + stall if at is None else min(now + stall, at)
+        until = stalls_at(stall, at)
         self._flushed = self._loop.create_future()
         timer = None
         if until is not None:
-            timer = self._loop.call_later(max(until - now, 0.0), self._flushed_late)
+            timer = self._loop.call_later(max(until - now, 0.0), self._wake_writer)
         try:
             await self._flushed
         finally:
@@ -194,10 +252,6 @@ class AsyncioStream(asyncio.Protocol):
             return
         if transport.get_write_buffer_size() >= before or (at is not None and _monotonic() >= at):
             raise Expired
-
-    def _flushed_late(self) -> None:
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
 
     async def receive(self, at: float | None) -> bytes:
         while not self._chunks:
@@ -214,8 +268,21 @@ class AsyncioStream(asyncio.Protocol):
                 self._waiter = None
         return self._take()
 
+    def end_writing(self) -> None:
+        transport = self._writable()
+        if not transport.can_write_eof():
+            raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
+        transport.write_eof()
+
     def receive_nowait(self) -> bytes | None:
         return self._take() if self._chunks else None
+
+    def read_ready(self) -> bytes | None:
+        if self._chunks:
+            return self._take()
+        transport = self._transport
+        over = self._ended or transport is None or transport.is_closing() or self._probe.gone()
+        return b"" if over else None
 
     def _take(self) -> bytes:
         data = self._chunks.popleft()

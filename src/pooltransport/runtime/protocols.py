@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from pooltransport.stats import CloseReason
     from pooltransport.trace import TLSInfo
+
+
+Data: TypeAlias = "bytes | memoryview"
 
 
 class Expired(Exception):
@@ -76,6 +79,7 @@ class Stream(Protocol):
     tls: TLSInfo | None
     # Told once, by the loops only, when an idle connection ended or spoke unasked.
     on_idle_event: Callable[[CloseReason], None] | None
+    half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
 
     async def open(self) -> None:
         """Get ready for I/O without TLS."""
@@ -83,16 +87,32 @@ class Stream(Protocol):
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
         """Do a TLS handshake; ready for I/O afterwards."""
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
-        """Give `data` to the kernel; `stall` bounds the time without any progress, in seconds.
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        """Give `data`, which may be empty, to the kernel; `stall` bounds the time without any progress, in seconds.
         Raises `NothingWritten` where that is certain, another `OSError` where it is not.
+        """
+
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        """As `send`, but stop when there is something to receive, the end included. Return how many
+        bytes of `data` were taken, and whether there is. What was taken may still be on its way to the
+        kernel: `send` waits for that, and so does this method, asked again with ``b""``.
         """
 
     async def receive(self, at: float | None) -> bytes:
         """Return some bytes; ``b""`` at the end of the stream."""
 
+    def end_writing(self) -> None:
+        """End our direction; what was sent before still goes out. Raises `OSError` with TLS, which has no such thing
+        on its own.
+        """
+
     def receive_nowait(self) -> bytes | None:
         """Return bytes that are there already without asking the kernel, or None."""
+
+    def read_ready(self) -> bytes | None:
+        """Return bytes that have come, asking the kernel; ``b""`` at the end, also a broken one; None
+        if there is nothing; never blocks. For what lies over this stream.
+        """
 
     def surplus(self) -> bool:
         """Report, without asking the kernel, whether bytes came that nobody has received."""

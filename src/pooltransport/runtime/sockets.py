@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.stats import CloseReason
@@ -63,6 +64,14 @@ def names(sock: socket.socket) -> tuple[str, str]:
         return address_text(sock.getpeername()), address_text(sock.getsockname())
     except OSError:
         return "", ""
+
+
+def stalls_at(stall: float | None, at: float | None) -> float | None:
+    """Return when a write that makes no progress from now on ends."""
+    if stall is None:
+        return at
+    until = time.monotonic() + stall
+    return until if at is None or until < at else at
 
 
 class Probe:

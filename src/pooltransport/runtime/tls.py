@@ -67,7 +67,7 @@ class TLSPump:
         self.info = tls_info(self._object, server_hostname)
         return True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Encrypt `data`; `take` has the records. Memory takes everything at once."""
         self._object.write(data)
 

@@ -302,7 +302,7 @@ class FakeTransport(AsyncTransport):
         """Check every invariant of the pool, and that each open stream is accounted for by it."""
         pool = self._engine.ledger.pool
         pool.check()
-        known = {id(conn.stream) for conn, _, _ in pool.conns()}
+        known = {id(getattr(conn.stream, "inner", conn.stream)) for conn, _, _ in pool.conns()}
         dialing = {id(dial.stream) for dial in self.runtime.dials if not dial.ended}
         strays = [s for s in self.runtime.open_streams if id(s) not in known | dialing]
         stats = self.stats()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
-    from pooltransport.runtime.protocols import Address, SocketOptions
+    from pooltransport.runtime.protocols import Address, Data, SocketOptions
 
     from .fakes import FakeRuntime
 
@@ -50,7 +50,8 @@ class FakeStream:
         self.on_sent: Callable[[FakeStream], object] | None = None
         self.sent = bytearray()
         self.is_open = True
-        self.was_opened = False
+        self.half_open = False
+        self.was_opened = self.ended_writing = False
         self.hold_writes = self.hold_tls = False
         self.break_writes: OSError | None = None
         self.fail_tls: Exception | None = None
@@ -107,7 +108,7 @@ class FakeStream:
         self.was_opened = True
         self.tls = TLSInfo("TLSv1.3", "FAKE_AES_256", None, server_hostname)
 
-    async def send(self, data: bytes, stall: float | None, at: float | None) -> None:
+    async def send(self, data: Data, stall: float | None, at: float | None) -> None:
         """Record `data`, and let the script answer."""
         if stall is not None:
             until = self._runtime.now() + stall
@@ -119,9 +120,27 @@ class FakeStream:
         if self.on_sent is not None:
             self.on_sent(self)
 
+    async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
+        """As `send`, unless there is something to receive."""
+        if stall is not None:
+            until = self._runtime.now() + stall
+            at = until if at is None else min(at, until)
+        await self._wait("send", lambda: not self.hold_writes or self.break_writes is not None or self._heard(), at)
+        if self._heard():
+            return 0, True
+        if self.break_writes is not None:
+            raise self.break_writes
+        self.sent += data
+        if data and self.on_sent is not None:
+            self.on_sent(self)
+        return len(data), self._heard()
+
+    def _heard(self) -> bool:
+        return bool(self._inbox or self._ended or self._error)
+
     async def receive(self, at: float | None) -> bytes:
         """Return one piece, ``b""`` at the end."""
-        await self._wait("receive", lambda: bool(self._inbox or self._ended or self._error), at)
+        await self._wait("receive", self._heard, at)
         if self._inbox:
             return self._inbox.popleft()
         if self._error is not None:
@@ -140,9 +159,19 @@ class FakeStream:
         if not came:
             raise Expired
 
+    def end_writing(self) -> None:
+        """Note that the client ended its direction."""
+        self.ended_writing = True
+
     def receive_nowait(self) -> bytes | None:
         """Return a piece that is there, or None."""
         return self._inbox.popleft() if self._inbox else None
+
+    def read_ready(self) -> bytes | None:
+        """Return a piece that is there, ``b""`` at the end, or None."""
+        if self._inbox:
+            return self._inbox.popleft()
+        return b"" if self.hung_up() or not self.is_open else None
 
     def surplus(self) -> bool:
         """Report whether there are pieces that nobody has received."""

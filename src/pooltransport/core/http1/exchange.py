@@ -50,6 +50,7 @@ class Exchange:
         "left",
         "request_sent",
         "trailers",
+        "upgraded",
     )
 
     def __init__(self, codec: Http1Codec, method: str, limit: int, *, close_sent: bool = False) -> None:
@@ -65,6 +66,7 @@ class Exchange:
         self.complete = False
         self.request_sent = False
         self.trailers: RawHeaders = []
+        self.upgraded = False  # the connection carries another protocol from here on; `take_rest` has its first bytes
         self.hint_timeout: float | None = None
         self.hint_max: int | None = None
         codec.begin(method)
@@ -139,8 +141,10 @@ class Exchange:
         coding, length = fields.get(b"transfer-encoding"), fields.get(b"content-length")
         if self._method == "HEAD" or head.status in (204, 304):
             return Framing.NONE, 0
-        if head.status == _SWITCHING_PROTOCOLS:
+        if head.status == _SWITCHING_PROTOCOLS or (self._method == "CONNECT" and head.status < 300):
+            # Content-Length and Transfer-Encoding mean nothing here (RFC 9110 section 9.3.6).
             self._keep_alive = False
+            self.upgraded = self._method == "CONNECT" or _switches(head)
             return Framing.NONE, 0
         if coding is not None and length is not None:
             raise RemoteProtocolError(
@@ -164,6 +168,11 @@ class Exchange:
         hint = fields.get(b"keep-alive")
         if hint is not None:
             self.hint_timeout, self.hint_max = parse_keep_alive(hint)
+
+    def take_rest(self) -> bytes:
+        """Return the bytes that came behind the header, which belong to the protocol it `upgraded` to."""
+        rest, self._pending = self._pending, b""
+        return rest
 
     def next_data(self) -> bytes | None:
         """Return body bytes, ``b""`` when the body is complete, None if more bytes are needed."""
@@ -216,6 +225,23 @@ class Exchange:
 
 
 _FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
+
+
+def has_gzip_body(head: Head, exchange: Exchange) -> bool:
+    """Report whether the answer has a body, and gzip is its one coding (Go GZIP-02, GZIP-07)."""
+    if exchange.framing is Framing.NONE:
+        return False
+    codings = [value.strip().lower() for name, value in head.headers if name.lower() == b"content-encoding"]
+    return codings in ([b"gzip"], [b"x-gzip"])
+
+
+def _switches(head: Head) -> bool:
+    """Report whether a 101 says to what it switches; one that does not only ends the connection (Go UPG-01)."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in head.headers:
+        fields[name.lower()] = fields.get(name.lower(), b"") + b"," + value
+    tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
+    return b"upgrade" in fields and b"upgrade" in tokens
 
 
 def _interesting(headers: RawHeaders) -> dict[bytes, bytes]:

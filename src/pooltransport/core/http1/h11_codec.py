@@ -13,6 +13,8 @@ from pooltransport.errors import RemoteProtocolError
 from .codec import Head
 
 _END = h11.EndOfMessage()
+# Always a proposal to upgrade, so that h11 takes a 101 whatever was asked for: what follows is the exchange's business.
+_PROPOSAL = [("Host", ""), ("Connection", "upgrade"), ("Upgrade", "any")]
 _requests: dict[str, h11.Request] = {}
 
 
@@ -33,7 +35,7 @@ class H11Codec:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limit)
         request = _requests.get(method)
         if request is None:
-            request = h11.Request(method=method, target="/", headers=[("Host", "")])
+            request = h11.Request(method=method, target="/", headers=_PROPOSAL)
             if len(_requests) < 64:
                 _requests[method] = request
         connection.send(request)

@@ -1,0 +1,1 @@
+"""A long run against servers that break in every way: `make soak`."""
