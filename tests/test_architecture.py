@@ -46,6 +46,7 @@ ROOMS = {
     "trace": "ground",
     "stats": "ground",
     "options": "ground",
+    "option_checks": "ground",
     "proxy_url": "ground",
     "models": "ground",
     "bodies": "ground",

@@ -125,6 +125,8 @@ class Transport(_TransportBase):
         checked = TransportOptions(**options)
         if checked.dial is not None and is_coroutine_function(checked.dial):
             raise ConfigError("dial: a coroutine function cannot dial for a blocking Transport; use AsyncTransport")
+        if checked.resolver is not None and is_coroutine_function(checked.resolver):
+            raise ConfigError("resolver: a coroutine function needs a loop to run on; use AsyncTransport")
         super().__init__(checked)
 
     def _find_runtime(self) -> Runtime:

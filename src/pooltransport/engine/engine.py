@@ -15,12 +15,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
 from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
+    ConnectError,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
@@ -31,7 +33,6 @@ from pooltransport.errors import (
     WriteError,
 )
 from pooltransport.leaks import Lease, find_site
-from pooltransport.resolver import Resolver, default_resolver
 from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
 
@@ -41,6 +42,7 @@ from .clocks import Clocks, ClockSettings, settle
 from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
+from .lookup import make_resolver
 from .receiving import receive_head
 from .routes import Routes
 from .sending import send
@@ -94,7 +96,8 @@ class Engine:
         )
         self.ledger = Ledger(options, limits, self._start_dial, now)
         enrol(self.ledger)
-        self.resolver = default_resolver() if options.resolver is None else Resolver(options.resolver)
+        self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
+        self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
         self._lease_ids = itertools.count(1)
         self._keys: dict[tuple[Any, ...], ConnectKey] = {}
@@ -302,19 +305,44 @@ class Engine:
         function = self.options.dial
         assert function is not None, "asked only with the option"
         if is_coroutine_function(function):
-            return await function(wish)
+            return _connected(await function(wish))
 
-        def call() -> Any:
-            made = function(wish)
-            if job.is_aborted and hasattr(made, "close"):
-                made.close()
-            return made
+        # The loop's task may be gone when the callable comes back; one of both sees the other's mark.
+        came: list[Any] = []
+        gone = False
 
-        return await runtime.run_blocking(call)
+        def call() -> None:
+            came.append(function(wish))
+            if gone or job.is_aborted:
+                close_late()
+
+        def close_late() -> None:
+            for made in came:
+                if hasattr(made, "close"):
+                    made.close()
+
+        try:
+            await runtime.run_blocking(call, abandon=True)
+        except BaseException:
+            gone = True
+            close_late()
+            raise
+        return _connected(came[0])
 
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
+
+
+def _connected(made: Any) -> Any:
+    """Return what a ``dial=`` callable made; a socket must be connected, or the first write would find out."""
+    if hasattr(made, "getpeername"):
+        try:
+            made.getpeername()
+        except OSError as error:
+            made.close()
+            raise ConnectError("the dial= callable returned a socket that is not connected") from error
+    return made
 
 
 async def _close_body(request: Request) -> None:
