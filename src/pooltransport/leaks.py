@@ -284,3 +284,15 @@ class _Finalizer:
         finally:
             # No cycle may be left: it would hold the frames below, and responses that their callers dropped.
             del self._error
+
+
+def thread_name(ident: int) -> str:
+    """Return the name of a thread, or its number."""
+    import sys  # noqa: PLC0415 - only a leak pays for it
+
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread.ident == ident:
+                return str(thread.name)
+    return str(ident)

@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 from .errors import ConfigError
 from .option_checks import delay, is_int, is_number, keepalive, local_address, socket_options
 from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
+from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
     from .headers import HeadersInput
     from .models import Request
     from .trace import ClientTrace
+
+    Path = str | os.PathLike[str]
+    ClientCert = Path | tuple[Path] | tuple[Path, Path] | tuple[Path, Path, str]
 
 
 class DialRequest(NamedTuple):
@@ -68,7 +73,9 @@ class OptionsDict(TypedDict, total=False):
     retry_stale: bool
     proxy: str | Callable[[Request], str | None] | None
     proxy_connect_headers: HeadersInput
-    ssl_context: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
@@ -157,12 +164,6 @@ def _rate(name: str, value: object) -> str | None:
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
 
 
-def _context(name: str, value: object) -> str | None:
-    if value is None or hasattr(value, "wrap_bio"):
-        return None
-    return f"{name}: must be None or an ssl.SSLContext, not {type(value).__name__}"
-
-
 def _trace(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "put_idle_conn"):
         return None
@@ -213,7 +214,9 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "retry_stale": (True, _flag),
     "proxy": ("environment", proxy_problem),
     "proxy_connect_headers": (None, connect_headers_problem),
-    "ssl_context": (None, _context),
+    "ssl_context": (None, check_context),
+    "ca_file": (None, check_ca_file),
+    "client_cert": (None, check_client_cert),
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
     "resolver": (None, _callable_or_none),
@@ -267,7 +270,9 @@ class TransportOptions:
     retry_stale: bool
     proxy: str | Callable[[Request], str | None] | None
     proxy_connect_headers: HeadersInput
-    ssl_context: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
@@ -321,6 +326,10 @@ class TransportOptions:
             self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
         ):
             yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
+        if self.ssl_context is not None and self.ca_file is not None:
+            yield "ssl_context and ca_file exclude each other: both say whom to trust"
+        if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
+            yield "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         if self.dial is not None:
             refused = ("uds", "local_address", "socket_options", "resolver", "tcp_keepalive", "happy_eyeballs_delay")
             for name in refused:
@@ -344,10 +353,12 @@ class TransportOptions:
         return f"TransportOptions({given})"
 
     def _shown(self, name: str) -> str:
-        """Return the value as text, without a proxy's credentials."""
+        """Return the value as text, without a password: neither a proxy's nor a private key's."""
         value = getattr(self, name)
         if name == "proxy" and isinstance(value, str) and "@" in value:
             return repr(str(parse_proxy(value)))
+        if name == "client_cert" and isinstance(value, tuple):
+            return repr((*value[:2], *("***" for _ in value[2:])))
         return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 

@@ -52,6 +52,7 @@ class CloseReason(enum.Enum):
     BODY_TIMEOUT = "body_timeout", "the response body did not arrive in time"
     CANCELLED = "cancelled", "the request was cancelled"
     MAX_LIFETIME = "max_lifetime", "older than the maximum lifetime of a connection"
+    TRUST_CHANGED = "trust_changed", "made with certificate files that have changed since"
     MAX_REQUESTS = "max_requests", "served as many requests as the server allows on one connection"
     GOAWAY = "goaway", "the server takes no more requests on the connection"
     ADDRESS_FAILED = "address_failed", "its address refused or did not answer a new connection"

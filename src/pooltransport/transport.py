@@ -10,7 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .engine.clocks import Clocks
+from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine, is_coroutine_function
 from .engine.lifecycle import Closing, drain, warm
 from .engine.sync import run_sync
@@ -49,6 +49,7 @@ class _TransportBase:
     """What both colours share. Not for use by itself."""
 
     _now: Callable[[], float] = staticmethod(time.monotonic)
+    _asleep: Callable[[], float] = staticmethod(seconds_asleep)
 
     def __init__(self, options: TransportOptions) -> None:
         self.options = options
@@ -57,7 +58,9 @@ class _TransportBase:
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or level
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)}")
-        self._engine = Engine(options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now)
+        self._engine = Engine(
+            options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now, self._asleep
+        )
         self._closing = Closing(self._engine)
         self._site = find_site(tuple(options.ignore_modules))
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.

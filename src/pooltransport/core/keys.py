@@ -3,7 +3,7 @@
 | part | example | why it is in the key |
 | --- | --- | --- |
 | host | (None, "https", "api.example", 443) | where it goes; also the budget of the limits (contract 1.2) |
-| trust | the TLS context, by identity | a connection verified by other rules must not be reused |
+| trust | whose word counts, and what is shown | a connection verified by other rules must not be reused |
 | server_hostname | "api.example" | the name that was verified |
 | proxy | Proxy("http://proxy:3128") | the way it takes, and as whom: with the credentials |
 | uds, local_address | "/run/x.sock" | the way it takes |
@@ -45,6 +45,18 @@ class Host(NamedTuple):
         return f"{self.scheme}://{name}:{self.port} via {self.proxy}"
 
 
+class Trust(NamedTuple):
+    """By which rules a server is verified, and what it is shown of the client.
+
+    `authority`: a context of the user's, by identity, or the name of what is trusted instead. Files
+    are named and not read: what is in them may change, and connections with it (contract 5.7).
+    """
+
+    authority: object
+    ca_file: str | None = None
+    client_cert: tuple[str, str | None] | None = None
+
+
 class ConnectKey:
     """Everything that makes a connection usable for a request. Compared by identity: intern it.
 
@@ -58,6 +70,7 @@ class ConnectKey:
         "host",
         "host_port",
         "is_tls",
+        "local_address",
         "origin",
         "proxy",
         "runtime",
@@ -70,10 +83,11 @@ class ConnectKey:
         self,
         host: Host,
         *,
-        trust: object,
+        trust: Trust | None,
         server_hostname: str | None,
         uds: str | None,
         runtime: Any,
+        local_address: tuple[str, int] | None = None,
         proxy: Proxy | None = None,
     ) -> None:
         self.host = host
@@ -83,6 +97,7 @@ class ConnectKey:
         self.server_hostname = server_hostname
         self.is_tls = host.scheme == "https"
         self.uds = uds
+        self.local_address = local_address
         self.runtime = runtime
         self.origin = str(host)
         if proxy is None:
@@ -91,6 +106,11 @@ class ConnectKey:
         else:
             self.first_hop = (proxy.host, proxy.port)
             self.host_port = proxy.host_port
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Everything that tells two keys apart."""
+        return self.host, self.proxy, self.trust, self.server_hostname, self.uds, self.local_address, self.runtime
 
     def __repr__(self) -> str:
         return f"<ConnectKey {self.origin}>"

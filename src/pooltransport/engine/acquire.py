@@ -36,6 +36,7 @@ async def acquire(
     ledger = engine.ledger
     began = engine.now()
     while True:
+        ledger.wake_up()
         conn = ledger.take(key, engine.now())
         source = AcquireSource.REUSED
         if conn is None:

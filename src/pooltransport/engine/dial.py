@@ -10,9 +10,10 @@ import random
 import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pooltransport.errors import (
+    ConfigError,
     ConnectAttempt,
     ConnectError,
     ConnectTimeout,
@@ -27,6 +28,7 @@ from pooltransport.runtime.protocols import Address, Expired
 from pooltransport.runtime.sockets import address_text
 from pooltransport.trace import TLSHandshakeDoneInfo, TLSHandshakeStartInfo
 
+from . import tls_errors
 from .connection import Connection
 from .hops import pass_proxy
 from .lookup import Search
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _LIFETIME_JITTER = 0.1
-_NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"))
 
 
 class DialJob:
@@ -68,6 +69,7 @@ class DialJob:
         self._began = self._aborted = self._reported = False
         self._attempts: list[ConnectAttempt] = []
         self._at: float | None = None
+        self._context: Any = None
 
     # -- beginning and end ----------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class DialJob:
         now = self._engine.now()
         conn = Connection(self.key, self.runtime, stream, engine.new_codec(), now)
         conn.on_idle_event = partial(engine.idle_event, conn)
+        conn.context = self._context
         retire_at = None
         if options.max_conn_lifetime is not None:
             retire_at = now + options.max_conn_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1 + _LIFETIME_JITTER)
@@ -136,7 +139,8 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
-        engine.ledger.keep_house(self.runtime)  # it may become idle without ever having been leased
+        engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
+        engine.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
@@ -236,7 +240,10 @@ class DialJob:
             own = self._engine.now() + self._tls.seconds
             at = own if at is None else min(at, own)
         try:
-            await stream.start_tls(self._engine.context_of(self.key), name, at)
+            self._context = self._engine.context_of(self.key)
+            await stream.start_tls(self._context, name, at)
+            if not whose:
+                self._check_alpn(stream)
         except BaseException as failure:
             error = failure
             raise
@@ -244,10 +251,17 @@ class DialJob:
             if self._hooks is not None:
                 self._hooks.tell("tls_handshake_done", TLSHandshakeDoneInfo(name, stream.tls, error))
 
+    def _check_alpn(self, stream: Stream) -> None:
+        if stream.tls is not None and stream.tls.alpn not in (None, "http/1.1"):
+            raise TLSError(
+                f"TLS handshake with {self.key.origin} failed: the server chose {stream.tls.alpn!r}, which "
+                'ssl_context= offers; this version speaks HTTP/1.1: leave it out of set_alpn_protocols(["http/1.1"])'
+            )
+
     # -- errors ---------------------------------------------------------------------------------
 
     def _translate(self, error: Exception) -> BaseException:
-        if isinstance(error, TransportError):
+        if isinstance(error, (TransportError, ConfigError)):
             return error
         where = self.key.origin
         if self._stream is not None and not isinstance(error, Expired):
@@ -256,7 +270,7 @@ class DialJob:
         if isinstance(error, Expired):
             result = self._expired()
         elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
-            text = f"TLS handshake with {self._whose}{where} failed: {_tls_reason(error)}"
+            text = f"TLS handshake with {self._whose}{where} failed: {tls_errors.explain(error)}"
             result = TLSError(text, attempts=self._attempts)
         elif self.phase == "proxy":
             result = ProxyError(f"{where}: the proxy ended the connection ({reason(error)})")
@@ -295,17 +309,6 @@ class DialJob:
         trying = "" if race is None else ", ".join(race.trying)
         clauses = (f"; tried {tried(attempts)}" if attempts else "", f"; trying {trying}" if trying else "")
         timeout.args = (f"{timeout}{''.join(clauses)}",)
-
-
-def _tls_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        said = error.reason or str(error)
-        if said in _NOT_TLS:
-            return f"the server does not speak TLS on this port ({said}); is it an http:// address?"
-        return said
-    return f"the peer ended the connection ({reason(error)})"
 
 
 def _nothing() -> None:

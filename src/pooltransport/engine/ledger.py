@@ -23,6 +23,8 @@ from pooltransport.errors import NotPooled
 from pooltransport.stats import CloseReason
 from pooltransport.trace import ConnClosedInfo, Hooks
 
+from .clocks import SleepWatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -55,15 +57,18 @@ class Ledger:
         limits: Limits,
         start_dial: Callable[[DialTicket[Any], bool], None],
         now: Callable[[], float],
+        asleep: Callable[[], float],
     ) -> None:
         self.options = options
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
+        self.wake_up = SleepWatch(self, asleep)
         self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         self._told_hooks: set[str] = set()
         self._log = leaks.LeakLog()
         self.epoch = 0
+        self.before_tick: Callable[[], object] = _nothing  # the engine's part of keeping house
         self._begin()
 
     def _begin(self) -> None:
@@ -264,7 +269,7 @@ class Ledger:
         stats = self.snapshot()
         limit = self._limits.max_conns_per_host or self._limits.max_conns
         gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
-        report = leaks.make_report(lease, count, gauges, _thread_name(lease.thread))
+        report = leaks.make_report(lease, count, gauges, leaks.thread_name(lease.thread))
         hooks = lease.hooks or self.transport_hooks
         if hooks is not None:
             hooks.tell("leaked", report)
@@ -298,7 +303,7 @@ class Ledger:
     # -- keeping house --------------------------------------------------------------------------
 
     def keep_house(self, runtime: Runtime) -> None:
-        """See to it that somebody watches what is idle."""
+        """See to it that somebody does, from now on; the caller runs on `runtime`."""
         if self._watcher is None:
             self._watch(runtime)
 
@@ -313,6 +318,8 @@ class Ledger:
         in seconds; None when there is nothing left to watch.
         """
         self.safe_point()
+        self.wake_up()
+        self.before_tick()
         now = self.now()
         self.apply(self.pool.expire, now)
         with self._mutex:
@@ -375,12 +382,5 @@ class Ledger:
             conn.stream.drop()
 
 
-def _thread_name(ident: int) -> str:
-    import sys  # noqa: PLC0415 - only a leak pays for it
-
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        for thread in threading.enumerate():
-            if thread.ident == ident:
-                return str(thread.name)
-    return str(ident)
+def _nothing() -> None:
+    return None

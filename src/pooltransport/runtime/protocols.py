@@ -81,6 +81,10 @@ class Stream(Protocol):
     on_idle_event: Callable[[CloseReason], None] | None
     half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
 
+    @property
+    def cut_off(self) -> bool:
+        """Report whether the stream ended without the peer's TLS having said that it would."""
+
     async def open(self) -> None:
         """Get ready for I/O without TLS."""
 

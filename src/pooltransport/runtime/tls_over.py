@@ -62,6 +62,10 @@ class TLSOver:
         self.tls: TLSInfo | None = None
         self.half_open = False  # and stays so
 
+    @property
+    def cut_off(self) -> bool:
+        return self._pump.cut_off
+
     async def open(self) -> None:
         """Do nothing: the stream below is open."""
 

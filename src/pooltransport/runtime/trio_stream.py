@@ -202,6 +202,10 @@ class TrioStream:
     def receive_nowait(self) -> bytes | None:
         return None
 
+    @property
+    def cut_off(self) -> bool:
+        return self._pump is not None and self._pump.cut_off
+
     def surplus(self) -> bool:
         return bool(self._early)
 

@@ -95,6 +95,7 @@ class FakeRuntime:
         lazy_close: bool = False,
     ) -> None:
         self.clock = ManualClock()
+        self.seconds_asleep = 0.0  # a test adds to it: the machine was suspended, and the clock stood still
         self.resolver = FakeResolver()
         self.on_dial = on_dial
         self.dials: list[FakeDial] = []
@@ -291,6 +292,7 @@ class FakeTransport(AsyncTransport):
     def __init__(self, runtime: FakeRuntime, **options: Unpack[OptionsDict]) -> None:
         self.runtime = runtime
         self._now = runtime.now
+        self._asleep = lambda: runtime.seconds_asleep
         super().__init__(**options)
         if "resolver" not in options:
             self._engine.resolver = runtime.resolver  # type: ignore[assignment]  # the half of it that is used

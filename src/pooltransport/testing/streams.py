@@ -46,6 +46,7 @@ class FakeStream:
         self.remote_addr = address
         self.local_addr = f"192.0.2.200:{40_000 + len(runtime.streams)}"
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
         self.on_sent: Callable[[FakeStream], object] | None = None
         self.sent = bytearray()
@@ -64,9 +65,9 @@ class FakeStream:
             self._inbox.append(piece)
             self._tell_idle(CloseReason.UNSOLICITED_DATA)
 
-    def end(self) -> None:
-        """End the stream, after what was fed."""
-        self._ended = True
+    def end(self, *, cut_off: bool = False) -> None:
+        """End the stream, after what was fed; `cut_off`: without TLS's word for it."""
+        self._ended, self.cut_off = True, cut_off
         self._tell_idle(CloseReason.SERVER_CLOSED_IDLE)
 
     def fail(self, error: OSError | None = None) -> None:
