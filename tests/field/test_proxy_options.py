@@ -14,6 +14,7 @@ import pytest
 import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.kernel import options_to
+from tests.support.neighbours import black_hole
 from tests.support.proxies import KINDS, HttpProxy, SocksProxy
 from tests.support.responders import ok
 
@@ -130,6 +131,19 @@ def test_row_51_resolver(colour, setting, kind):
 
     assert through.run(colour, resolver=resolve, proxy=through.url("localhost")) == b"hello"
     assert asked == [("localhost", through.proxy.port)]
+
+
+@tries("happy_eyeballs_delay")
+def test_row_51_happy_eyeballs_delay(colour, setting, kind):
+    """The proxy's name has an address that is silent: the other one is tried after the delay."""
+    through = setting(kind)
+    silent = socket.socket()
+    silent.bind(("127.0.0.2", through.proxy.port))
+    with black_hole(silent):
+        options = {"proxy": through.url("localhost"), "resolver": lambda host, port: ["127.0.0.2", "127.0.0.1"]}
+        began = time.monotonic()
+        assert through.run(colour, happy_eyeballs_delay=0.1, **options) == b"hello"
+        assert 0.1 <= time.monotonic() - began < 1.0
 
 
 @tries("socket_options")
