@@ -48,6 +48,7 @@ ROOMS = {
     "trace": "ground",
     "stats": "ground",
     "options": "ground",
+    "option_checks": "ground",
     "trust_files": "ground",
     "proxy_url": "ground",
     "models": "ground",

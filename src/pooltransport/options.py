@@ -11,10 +11,10 @@ Rules (contract 1.5, 5.5, 5.9):
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
+from .option_checks import delay, is_int, is_number, keepalive, local_address, socket_options
 from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
 from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
 
@@ -82,7 +82,8 @@ class OptionsDict(TypedDict, total=False):
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
-    tcp_keepalive: bool
+    tcp_keepalive: bool | tuple[int, int, int]
+    happy_eyeballs_delay: float | None
     codec: Literal["auto", "h11"]
     trace: ClientTrace | None
     leak_detection: Literal["off", "site", "full"]
@@ -90,16 +91,8 @@ class OptionsDict(TypedDict, total=False):
     name: str | None
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _count_or_none(name: str, value: object, least: int) -> str | None:
-    if value is None or (_is_int(value) and value >= least):  # type: ignore[operator]
+    if value is None or (is_int(value) and value >= least):  # type: ignore[operator]
         return None
     hint = "0 keeps none idle; use disable_keep_alives=True to turn reuse off" if least == 0 else "None is no limit"
     return f"{name}={value!r}: must be None or a whole number of {least} or more ({hint})"
@@ -114,31 +107,31 @@ def _limit(name: str, value: object) -> str | None:
 
 
 def _waiting_limit(name: str, value: object) -> str | None:
-    if value is None or (_is_int(value) and value >= 0):  # type: ignore[operator]
+    if value is None or (is_int(value) and value >= 0):  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be None (no bound) or a whole number of 0 or more (0: nobody may wait)"
 
 
 def _seconds_or_none(name: str, value: object) -> str | None:
-    if value is None or (_is_number(value) and value > 0):  # type: ignore[operator]
+    if value is None or (is_number(value) and value > 0):  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0"
 
 
 def _seconds(name: str, value: object) -> str | None:
-    if _is_number(value) and value >= 0:  # type: ignore[operator]
+    if is_number(value) and value >= 0:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a number of seconds, 0 or more"
 
 
 def _size(name: str, value: object) -> str | None:
-    if _is_int(value) and value >= 0:  # type: ignore[operator]
+    if is_int(value) and value >= 0:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a whole number of bytes, 0 or more"
 
 
 def _header_size(name: str, value: object) -> str | None:
-    if _is_int(value) and value >= 1:  # type: ignore[operator]
+    if is_int(value) and value >= 1:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a whole number of bytes, 1 or more"
 
@@ -166,7 +159,7 @@ def _callable_or_none(name: str, value: object) -> str | None:
 def _rate(name: str, value: object) -> str | None:
     if value is None:
         return None
-    if isinstance(value, tuple) and len(value) == 2 and all(_is_number(v) and v > 0 for v in value):
+    if isinstance(value, tuple) and len(value) == 2 and all(is_number(v) and v > 0 for v in value):
         return None
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
 
@@ -175,24 +168,6 @@ def _trace(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "put_idle_conn"):
         return None
     return f"{name}: must be None or a ClientTrace, not {type(value).__name__}"
-
-
-def _local_address(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return None
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and _is_int(value[1]):
-        return None
-    return f"{name}={value!r}: must be None, an address text, or a pair (address, port)"
-
-
-def _socket_options(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(row, tuple) and len(row) == 3 and _is_int(row[0]) and _is_int(row[1]) for row in value
-    ):
-        return None
-    return f"{name}: must be None or a list of (level, option, value)"
 
 
 def _modules(name: str, value: object) -> str | None:
@@ -245,10 +220,11 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
     "resolver": (None, _callable_or_none),
-    "local_address": (None, _local_address),
+    "local_address": (None, local_address),
     "uds": (None, _text_or_none),
-    "socket_options": (None, _socket_options),
-    "tcp_keepalive": (True, _flag),
+    "socket_options": (None, socket_options),
+    "tcp_keepalive": (True, keepalive),
+    "happy_eyeballs_delay": (0.25, delay),
     "codec": ("auto", _Choice("auto", "h11")),
     "trace": (None, _trace),
     "leak_detection": ("site", _Choice("off", "site", "full")),
@@ -303,7 +279,8 @@ class TransportOptions:
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
-    tcp_keepalive: bool
+    tcp_keepalive: bool | tuple[int, int, int]
+    happy_eyeballs_delay: float | None
     codec: str
     trace: ClientTrace | None
     leak_detection: str
@@ -340,6 +317,8 @@ class TransportOptions:
             yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
         if self.uds is not None and self.local_address is not None:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
+        if self.uds is not None and self.resolver is not None:
+            yield "resolver has no effect with uds=: a Unix socket has no name to look up"
         proxied = "proxy" in given and self.proxy not in (None, "environment")
         if self.uds is not None and proxied:
             yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
@@ -352,7 +331,7 @@ class TransportOptions:
         if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
             yield "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         if self.dial is not None:
-            refused = ("uds", "local_address", "socket_options", "resolver")
+            refused = ("uds", "local_address", "socket_options", "resolver", "tcp_keepalive", "happy_eyeballs_delay")
             for name in refused:
                 if name in given and getattr(self, name) is not None:
                     yield f"{name} has no effect with dial=: the callable makes the socket itself"

@@ -55,6 +55,7 @@ class CloseReason(enum.Enum):
     TRUST_CHANGED = "trust_changed", "made with certificate files that have changed since"
     MAX_REQUESTS = "max_requests", "served as many requests as the server allows on one connection"
     GOAWAY = "goaway", "the server takes no more requests on the connection"
+    ADDRESS_FAILED = "address_failed", "its address refused or did not answer a new connection"
     EVICTED_FOR_LIMIT = "evicted_for_limit", "its slot was needed for a request that waited"
     DIAL_UNUSED = "dial_unused", "dialed, but no longer wanted by anybody"
     UPGRADED = "upgraded", "it carried another protocol, which has ended"

@@ -10,8 +10,9 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
-from .engine.engine import Engine, is_coroutine_function
+from .engine.engine import Engine
 from .engine.lifecycle import Closing, drain, warm
 from .engine.sync import run_sync
 from .errors import ConfigError, InvalidRequest
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 _LEVELS = ("off", "site", "full")
+# How long `stats` waits for a report that another thread, the housekeeper, is telling at that moment, in seconds.
+_PATIENCE = 0.5
 
 
 class _TransportBase:
@@ -78,7 +81,7 @@ class _TransportBase:
 
         A safe point: reports of dropped responses have been told when it returns.
         """
-        self._engine.ledger.safe_point()
+        self._engine.ledger.safe_point(_PATIENCE)
         return self._engine.ledger.snapshot()
 
     def close_idle_connections(self) -> None:
@@ -126,6 +129,8 @@ class Transport(_TransportBase):
         checked = TransportOptions(**options)
         if checked.dial is not None and is_coroutine_function(checked.dial):
             raise ConfigError("dial: a coroutine function cannot dial for a blocking Transport; use AsyncTransport")
+        if checked.resolver is not None and is_coroutine_function(checked.resolver):
+            raise ConfigError("resolver: a coroutine function needs a loop to run on; use AsyncTransport")
         super().__init__(checked)
 
     def _find_runtime(self) -> Runtime:

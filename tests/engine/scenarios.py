@@ -269,6 +269,49 @@ def names_and_addresses():
     return world
 
 
+def _race(answered):
+    """Two addresses; those in `answered` accept, the others are silent."""
+    answers = Answers(OK)
+
+    def peer(dial):
+        if dial.address.text in answered:
+            answers(dial)
+
+    world = World(peer)
+    world.runtime.resolver.names["host.test"] = ["192.0.2.1", "192.0.2.2"]
+    return world
+
+
+def second_lane_wins():
+    world = _race({"192.0.2.2:80"})
+    world.start(world.get("http://host.test/"))
+    world.runtime.start(_pass_time(world, 0.3), "peer")
+    return world
+
+
+def racing_while_closing():
+    """Both lanes hold a socket as the transport is closed."""
+    world = _race(())
+    world.ends = True
+
+    async def close():
+        while len(world.runtime.dials) < 2 and not world.callers[0].done:
+            await world.pause()
+        await world.transport.aclose()
+
+    world.start(world.get("http://host.test/"))
+    world.runtime.start(_pass_time(world, 0.3), "peer")
+    world.start(close())
+    return world
+
+
+async def _pass_time(world, seconds):
+    """Let time pass once the first dial is under way; by hand, as no other clock may fire here."""
+    for _ in range(12):
+        await world.pause()
+    world.runtime.clock.advance(seconds)
+
+
 def stale():
     """The server ends the connection as the second request comes: it is done again on a new one."""
     world = World(Answers(OK, END, OK))
@@ -438,6 +481,8 @@ ALL = (
     socks_tunnel,
     socks_tunnel_in_pieces,
     names_and_addresses,
+    second_lane_wins,
+    racing_while_closing,
     stale,
     informational_head,
     dialed_ahead,

@@ -186,7 +186,7 @@ class TestFirstHopFails:
         world = make(lambda dial: dial.refuse(), HTTP_PROXY)
         error = refused(world, kind=ConnectError)
         assert str(error).startswith(f"cannot connect to {VIA}: 192.0.2.9:3128: Connection refused")
-        assert [text for text, _ in error.attempts] == ["192.0.2.9:3128"]
+        assert [attempt.address for attempt in error.attempts] == ["192.0.2.9:3128"]
 
     def test_tls_with_an_https_proxy(self, make):
         def peer(dial):

@@ -9,7 +9,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIFFERENCES = HERE.parents[1] / "docs" / "go-differences.md"
 # Areas whose rows are all accounted for. An area that is not listed is still to be written.
-FINISHED: tuple[str, ...] = ("KEY", "PROXY", "WRITE", "EARLY", "RETRY", "EXP", "1XX", "UPG", "GZIP", "IDLE", "TLS")
+FINISHED: tuple[str, ...] = (
+    *("KEY", "POOL", "LIM", "QUEUE", "DIAL", "KA", "DRAIN", "FRAME", "HDR", "TRAIL", "WRITE", "EARLY"),
+    *("RETRY", "IDLE", "CANCEL", "TIME", "PROXY", "TLS", "EXP", "1XX", "UPG", "CI", "GZIP", "ERR", "CONC"),
+)
 
 
 def rows() -> list[str]:
@@ -36,7 +39,8 @@ def excused() -> set[str]:
 
 
 def test_no_row_of_a_finished_area_is_missing():
-    missing = [row for row in rows() if area_of(row) in FINISHED and row not in cited() | excused()]
+    accounted = cited() | excused()
+    missing = [row for row in rows() if area_of(row) in FINISHED and row not in accounted]
     assert not missing
 
 

@@ -101,7 +101,7 @@ def test_connect_asks_for_the_authority(colour, server_factory):
 
 
 @pytest.mark.go("UPG-07")
-def test_a_refused_connect_is_an_answer_like_any_other(colour, server_factory):
+def test_a_refused_connect_is_an_answer_and_the_connections_last(colour, server_factory):
     server = server_factory(ok(b"no", status="403 Forbidden"))
 
     async def body(c):
@@ -109,7 +109,7 @@ def test_a_refused_connect_is_an_answer_like_any_other(colour, server_factory):
             response = await c.request("CONNECT", server.url)
             assert response.stream is None
             assert await c.read(response) == b"no"
-        assert c.transport.stats().idle == 1
+        assert c.transport.stats().idle == 0  # KA-12
 
     run_colour(colour, body)
 

@@ -3,7 +3,8 @@
 States: OPEN until the body is complete (the connection goes back), closed early (drained within
 bounds, or closed), failed, or dropped (the guard). The connection is back in the pool before the read
 that delivers the end returns (Go POOL-10), and for an answer without a body before `round_trip` does
-(POOL-09).
+(POOL-09). One reads at a time; anybody may close, also while somebody reads: then nothing is drained,
+since bytes read by two have no order, and the reader is woken.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Body:
         "_exchange",
         "_guard",
         "_lease",
+        "_reading",
         "_slow_bytes",
         "_slow_since",
         "is_gzip",
@@ -63,6 +65,7 @@ class Body:
         self._slow_bytes = 0
         self._slow_since = 0.0  # seconds of waiting in this window
         self._guard: Guard | None = None
+        self._reading = False
         self.is_gzip = is_gzip  # and to be decoded, since it was us who asked for it
         self.state = State.OPEN
         lease.bytes_expected = exchange.left
@@ -93,8 +96,8 @@ class Body:
 
     @property
     def trailers(self) -> RawHeaders:
-        """The trailer section, once the body is complete."""
-        return self._exchange.trailers
+        """The trailer section, once the body was read to its end; what a drain reads stays away (Go DRAIN-12)."""
+        return self._exchange.trailers if self.state is State.COMPLETE else []
 
     @property
     def lease(self) -> Lease:
@@ -103,8 +106,21 @@ class Body:
 
     async def read_some(self) -> bytes:
         """Return the next bytes of the body, ``b""`` at its end. Errors are sticky."""
-        if self.state is not State.OPEN:
-            return self._read_after_end()
+        if self._reading:
+            raise StreamConsumed("the body is being read by another thread or task: two cannot read it at once")
+        # Before the look at the state: of `close` in another thread and this one, one sees the other.
+        self._reading = True
+        try:
+            if self.state is not State.OPEN:
+                return self._read_after_end()
+            data = await self._next()
+            if self._exchange.complete and self.state is State.OPEN:
+                self._finish()
+            return data
+        finally:
+            self._reading = False
+
+    async def _next(self) -> bytes:
         exchange = self._exchange
         try:
             data = exchange.next_data()
@@ -115,18 +131,18 @@ class Body:
             if deadline is not None and data and self._engine.now() >= deadline:
                 raise Expired
         except Exception as error:
+            if self.state is State.CLOSED:
+                raise StreamConsumed("the response was closed while its body was read") from error
             failure = self._fail(error)
             if failure is error:
                 raise
             raise failure from error
         except BaseException:
-            self._end(CloseReason.CANCELLED, State.FAILED)
-            self._error = ReadError("reading the body was cancelled before: its connection is closed")
+            if self.state is State.OPEN:
+                self._end(CloseReason.CANCELLED, State.FAILED)
+                self._error = ReadError("reading the body was cancelled before: its connection is closed")
             raise
-        if data:
-            self._lease.bytes_read += len(data)
-        if exchange.complete:
-            self._finish()
+        self._lease.bytes_read += len(data)
         return data
 
     def _read_after_end(self) -> bytes:
@@ -262,6 +278,8 @@ class Body:
         left = exchange.left
         if self._engine.ledger.is_inherited(lease):
             self._give_up(CloseReason.FORK)  # draining would take the parent's bytes
+        elif self._reading:
+            self._give_up(CloseReason.BODY_NOT_CONSUMED)
         elif not exchange.may_be_reusable:
             closing = exchange.framing is Framing.UNTIL_CLOSE or exchange.wants_close
             reason = CloseReason.SERVER_CLOSE_HEADER if closing else CloseReason.BODY_NOT_CONSUMED

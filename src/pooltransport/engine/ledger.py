@@ -79,7 +79,7 @@ class Ledger:
         self.leases: dict[int, Lease] = {}
         self.dials: set[DialJob] = set()
         self._dropped: deque[Lease | None] = deque()  # None: the transport itself
-        self._reports: deque[Callable[[], None]] = deque()
+        self._reports = leaks.Outbox()
         self._unsaid: list[Any] = []  # decisions that an interrupted call could not carry out
         self._on_quiet: list[Callable[[], None]] = []
         self._watcher: Runtime | None = None
@@ -276,19 +276,15 @@ class Ledger:
         if loud:
             leaks.warn_response(report)
 
-    def safe_point(self) -> None:
-        """Deliver what finalizers left to be said. Never under the mutex, never in a finalizer."""
+    def safe_point(self, patience: float = 0.0) -> None:
+        """Deliver what finalizers left to be said; wait up to `patience` seconds for another thread that does.
+        Never under the mutex, never in a finalizer.
+        """
         self.check_process()
         if self._dropped:
             self.kick()
-        while self._reports:
-            try:
-                report = self._reports.popleft()
-            except IndexError:
-                break
-            report()
-        if leaks.pending:
-            leaks.flush()
+        self._reports.tell(patience)
+        leaks.pending.tell(patience)
 
     @property
     def has_reports(self) -> bool:
@@ -380,6 +376,7 @@ class Ledger:
         """In a child: close the inherited descriptors, raw, and start from nothing (contract 3.8)."""
         inherited = self.pool
         self.epoch += 1
+        leaks.forget_pending()
         self._begin()
         for conn, _, _ in inherited.conns():
             conn.stream.drop()

@@ -36,10 +36,13 @@ class NothingWritten(OSError):
 
 
 class SocketOptions(NamedTuple):
-    """What is set on a socket before it connects."""
+    """What is set on a socket before it connects.
 
-    local_address: tuple[str, int] | None
-    keepalive: bool
+    `keepalive`: seconds without traffic, seconds between probes, number of probes; None for none.
+    """
+
+    local_address: tuple[Any, ...] | None
+    keepalive: tuple[int, int, int] | None
     extra: tuple[tuple[int, int, int | bytes], ...]
 
 
@@ -174,8 +177,10 @@ class Runtime(Protocol):
     async def adopt(self, sock: Any) -> Stream:
         """Make a stream of a connected socket that a ``dial=`` callable made."""
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        """Run `fn`, which may block, without holding up the loop."""
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        """Run `fn`, which may block, without holding up the loop. With `abandon` it may block for long:
+        it takes no thread of those that others wait for, and a cancellation leaves it behind.
+        """
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do `fn` without making the caller wait where that is possible; threads do it at once."""

@@ -32,8 +32,8 @@ def make_socket(address: Address, options: SocketOptions) -> socket.socket:
     try:
         if address.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if options.keepalive:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if options.keepalive is not None:
+                _keep_alive(sock, *options.keepalive)
             if options.local_address is not None:
                 sock.bind(options.local_address)
         for level, option, value in options.extra:
@@ -42,6 +42,16 @@ def make_socket(address: Address, options: SocketOptions) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _keep_alive(sock: socket.socket, idle: int, interval: int, count: int) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Where the system has no such option its own values hold; macOS calls the first by another name.
+    first = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+    rows = (first, idle), (getattr(socket, "TCP_KEEPINTVL", None), interval)
+    for option, value in (*rows, (getattr(socket, "TCP_KEEPCNT", None), count)):
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def address_text(sockaddr: Any) -> str:

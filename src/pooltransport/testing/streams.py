@@ -6,7 +6,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pooltransport.resolver import Lookup
+from pooltransport.resolver import Lookup, normalise
 from pooltransport.runtime.protocols import Expired
 from pooltransport.stats import CloseReason
 from pooltransport.trace import TLSInfo
@@ -287,13 +287,15 @@ class FakeResolver:
         self.names: dict[str, Sequence[str] | Exception] = {}
         self.asked: list[str] = []
         self._inflight: dict[str, Lookup] = {}
+        self._ports: dict[str, int] = {}
 
-    def start(self, host: str, port: int) -> tuple[Lookup, bool]:  # noqa: ARG002 - the seam's signature
+    def start(self, host: str, port: int) -> tuple[Lookup, bool]:
         """Begin a look-up, or join the one under way."""
         lookup = self._inflight.get(host)
         if lookup is not None:
             return lookup, True
         self.asked.append(host)
+        self._ports[host] = port
         lookup = self._inflight[host] = Lookup()
         if host in self.names:
             self.answer(host, self.names[host])
@@ -303,7 +305,7 @@ class FakeResolver:
         """Answer the look-up of `host` that is under way."""
         rows: Any = ()
         if not isinstance(answer, Exception):
-            rows = answer
+            rows = normalise(answer, self._ports[host])
         self._inflight.pop(host).finish(rows, answer if isinstance(answer, Exception) else None)
 
     def grow(self, now: float) -> None:

@@ -8,6 +8,8 @@ Rules (RFC 9112 sections 6 and 9, contract section 8):
 3. A connection may be used again only at a message boundary, with nothing left in the buffer, when
    neither side said close, the body was not delimited by close, and the request was sent whole.
 4. After any error the exchange is of no use, and `reusable` is False.
+5. What a chunked body costs beside its data is bounded (Go FRAME-15): 16 bytes for each piece and twice
+   the data are free, `_MOST_OVERHEAD` more are an error. Trailers count as well.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from .codec import Head, Http1Codec, RawHeaders
 
 _SWITCHING_PROTOCOLS = 101
+_MOST_OVERHEAD = 16_384
+_FREE_FOR_EACH_PIECE = 16
+# Lengths of 2**63 and more are nonsense that others would see as negative (Go FRAME-11).
+_TOO_LONG = 1 << 63
+_MOST_DIGITS = 19
 
 
 class Framing(Enum):
@@ -36,12 +43,14 @@ class Exchange:
     """The response half of one exchange. `method` is the request's; `close_sent` that it said close."""
 
     __slots__ = (
+        "_ahead",
         "_codec",
         "_fed",
         "_head_done",
         "_keep_alive",
         "_limit",
         "_method",
+        "_overhead",
         "_pending",
         "complete",
         "framing",
@@ -59,8 +68,10 @@ class Exchange:
         self._limit = limit
         self._fed = 0
         self._head_done = False
-        self._keep_alive = not close_sent
+        self._keep_alive = not close_sent and method != "CONNECT"  # refused or not (Go KA-12)
         self._pending = b""
+        self._ahead: bytes | RemoteProtocolError | None = None  # what comes behind the chunk given last
+        self._overhead = 0  # bytes of a chunked body fed, less those of its data and what is free
         self.framing = Framing.NONE
         self.left: int | None = None  # bytes of the body still to come, where that is known
         self.complete = False
@@ -84,6 +95,8 @@ class Exchange:
     @property
     def may_be_reusable(self) -> bool:
         """Report whether reading the rest of the body could make it `reusable`."""
+        if self.complete:
+            return False  # there is no rest
         return self._keep_alive and self.request_sent and self.framing is not Framing.UNTIL_CLOSE
 
     @property
@@ -99,7 +112,10 @@ class Exchange:
     def feed(self, data: bytes) -> None:
         """Take bytes from the wire (not empty)."""
         self._fed += len(data)
-        if not self._head_done or self.framing is Framing.CHUNKED:
+        if not self._head_done:
+            self._codec.feed(data)
+        elif self.framing is Framing.CHUNKED:
+            self._overhead += len(data)
             self._codec.feed(data)
         else:
             self._pending = self._pending + data if self._pending else data
@@ -150,10 +166,10 @@ class Exchange:
             raise RemoteProtocolError(
                 "the response has both Content-Length and Transfer-Encoding: its end cannot be trusted"
             )
-        if coding is not None and head.version != "1.0":
+        if coding is not None and head.version > "1.0":
             return Framing.CHUNKED, None
         if length is not None:
-            if not length.isdigit():
+            if not length.isdigit() or len(length) > _MOST_DIGITS or int(length) >= _TOO_LONG:
                 raise RemoteProtocolError(f"bad Content-Length {length[:40]!r}")
             return Framing.LENGTH, int(length)
         self._keep_alive = False
@@ -161,9 +177,11 @@ class Exchange:
 
     def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
         tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
-        if b"close" in tokens or (
+        # Both numbers of a version are one digit. What is above 1.1 speaks as 1.1 does (Go KA-08).
+        old = head.version < "1.0" or (
             head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
-        ):
+        )
+        if old or b"close" in tokens:
             self._keep_alive = False
         hint = fields.get(b"keep-alive")
         if hint is not None:
@@ -194,8 +212,32 @@ class Exchange:
         return data
 
     def _next_chunk(self) -> bytes | None:
+        """Return a chunk. The next one is looked at, so that an end that came with it is known (Go POOL-11)."""
+        data, self._ahead = self._ahead, None
+        if data is None:
+            data = self._from_codec()
+        if isinstance(data, RemoteProtocolError):
+            raise data
+        if data:
+            try:
+                self._ahead = self._from_codec()
+            except RemoteProtocolError as error:
+                self._ahead = error  # the bytes before it are good
+        return data
+
+    def _from_codec(self) -> bytes | None:
         data = self._codec.next_chunk()
-        if data == b"":
+        if data:
+            free = 3 * len(data) + _FREE_FOR_EACH_PIECE
+            self._overhead = max(self._overhead - free, 0)
+        elif data is None:
+            # All that was fed is seen: what is left over is no data, and no data is behind it.
+            if self._overhead > _MOST_OVERHEAD:
+                raise RemoteProtocolError(
+                    f"the chunked body has more than {_MOST_OVERHEAD} bytes that are not data: "
+                    "chunk extensions or trailers without measure"
+                )
+        else:
             self.complete = True
             self.left = 0
             self.trailers = self._codec.trailers()

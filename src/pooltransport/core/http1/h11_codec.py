@@ -26,8 +26,9 @@ class H11Codec:
     name = "h11"
 
     def __init__(self, limit: int) -> None:
-        # Above the limit that the exchange counts exactly, so that the exchange's error is seen.
-        self._limit = limit + 65_536
+        # Above the limit that the exchange counts exactly, by more than any one read: asyncio's are of up to
+        # 256 KiB. So it is the exchange's error that is seen, which names the setting.
+        self._limit = limit + 524_288
         self._connection: h11.Connection | None = None
         self._trailers: list[tuple[bytes, bytes]] = []
 
