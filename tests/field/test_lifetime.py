@@ -187,7 +187,7 @@ class TestRow25TheServersHint:
     def test_row_25_no_stale_hit(self, colour, server_factory, scaled):
         """It says ``timeout=1`` and means it: requests at random gaps never meet its close."""
         announced = scaled(2, 1)
-        rounds, users = scaled(25, 2), scaled(20, 24)
+        rounds, users = scaled(10, 2), scaled(50, 24)
 
         def handler(conn):
             while True:
