@@ -291,12 +291,6 @@ def test_row_51_client_cert(colour, setting, kind, tls_ca, server_cert, tmp_path
     assert through.run(colour, ca_file=tmp_path / "ca.pem", client_cert=tmp_path / "client.pem") == b"hello"
 
 
-@tries("happy_eyeballs_delay")
-def test_row_51_happy_eyeballs_delay(colour, setting, kind):
-    """The first hop is what is raced for; one address is no race, and the delay holds nobody up."""
-    assert setting(kind).run(colour, happy_eyeballs_delay=5.0) == b"hello"
-
-
 def test_row_51_nothing_is_left_out():
     options = set(pt.TransportOptions().as_dict())
     assert options - NOT_DIALING - TRIED == set(), "try each with every kind of proxy, or say that it dials nothing"
