@@ -10,7 +10,7 @@ import time
 import pytest
 
 import pooltransport as pt
-from tests.support.colours import run_colour
+from tests.support.colours import COLOURS, run_colour
 from tests.support.proxies import ESTABLISHED, KINDS, HttpProxy, SocksProxy
 from tests.support.responders import echo, head, ok
 
@@ -49,6 +49,7 @@ def way(server_factory, server_ssl_context, client_ssl_context):
 
 @pytest.mark.go("PROXY-01", "PROXY-02", "PROXY-22")
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("colour", [*COLOURS, "uvloop"])
 def test_every_kind_works_and_keeps_its_connection(colour, way, kind):
     through = way(kind, origin=echo)
     data = bytes(range(256)) * 4000
