@@ -493,7 +493,7 @@ def test_a_proxy_is_not_spoken_to_in_http_2(colour, server_factory, server_cert,
     context.set_alpn_protocols(["h2", "http/1.1"])
 
     async def body(c):
-        with pytest.raises(pt.ConnectError, match="chose"):
+        with pytest.raises(pt.TLSError, match="TLS handshake with the proxy of .* chose 'h2'"):
             await c.get("http://origin.test/")
 
     run_colour(colour, body, proxy=f"https://127.0.0.1:{proxy.port}", ssl_context=context)

@@ -163,11 +163,6 @@ class TLSOver:
             else:
                 self._pump.feed(raw)
 
-    @property
-    def cut_off(self) -> bool:
-        """Whether the stream ended, and the peer's TLS had not said that it would."""
-        return bool(getattr(self._pump, "cut_off", False))
-
     # -- idle -----------------------------------------------------------------------------------
 
     def check(self) -> CloseReason | None:
