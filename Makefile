@@ -10,17 +10,20 @@ PY := $(VENV)/bin/python
 BENCH_PY := $(BENCH_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
+SERVERS := nginx squid haproxy microsocks
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-full lint types bench build clean
+.PHONY: help demo test test-peers test-full soak failover lint types bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
-	@echo "make test-peers  the tests against real servers; needs nginx"
+	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
 	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
+	@echo "make soak        half an hour against servers that break in every way; needs nginx and haproxy; SECONDS=60"
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
+	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
 	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
 	@echo "PYTHON=python3.13 VENV=.venv-3.13 make test   with another Python"
 
@@ -42,16 +45,29 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	$(PYTEST) -m "not peers and not full and not soak"
 
-test-peers: $(VENV)/.ready-dev need-nginx
+test-peers: $(VENV)/.ready-dev need-servers
 	$(PYTEST) -m "peers and not full"
 
 test-full: $(VENV)/.ready-dev need-nginx
 	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600
 
-.PHONY: need-nginx
-need-nginx:
-	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v nginx >/dev/null || \
-		{ echo "nginx is needed for this: apt-get install nginx" >&2; exit 1; }
+# Half an hour as written; SECONDS=60 for a look.
+SECONDS ?= 1800
+soak: $(VENV)/.ready-dev need-soak
+	POOLTRANSPORT_SOAK=$(SECONDS) $(PYTEST) -m soak -s --timeout $$(( $(SECONDS) + 300 ))
+
+failover: $(BENCH_VENV)/.ready
+	$(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)
+
+# All that are missing are named at once, with the line that installs them.
+.PHONY: need-nginx need-soak need-servers
+need-nginx: NEEDED := nginx
+need-soak: NEEDED := nginx haproxy
+need-servers: NEEDED := $(SERVERS)
+need-nginx need-soak need-servers:
+	@missing=; for server in $(NEEDED); do \
+		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v "$$server" >/dev/null || missing="$$missing $$server"; \
+	done; [ -z "$$missing" ] || { echo "missing:$$missing; apt-get install$$missing" >&2; exit 1; }
 
 lint: $(VENV)/.ready-dev
 	$(PY) -m ruff check .

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+# A transport takes its proxies from the environment: not those of the machine that runs the tests. Done here, before
+# anything is collected, and in `os.environ` itself, so that subprocesses of tests do without as well.
+for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.lower(), None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let `make test-full` find the tests that have two sizes."""

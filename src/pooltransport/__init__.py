@@ -12,6 +12,7 @@ _HOMES = {
     "errors": (
         "BodyNotRead",
         "ConfigError",
+        "ConnectAttempt",
         "ConnectError",
         "ConnectTimeout",
         "DNSError",

@@ -11,7 +11,7 @@ The rules (contract 7.2 - 7.5):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,12 +99,25 @@ class IncompleteBody(RemoteProtocolError):
         self.bytes_expected = bytes_expected
 
 
+class ConnectAttempt(NamedTuple):
+    """One address that a dial tried in vain: ``host:port`` or a path, why, and in which phase."""
+
+    address: str
+    error: BaseException
+    phase: str = "connect"
+
+    @property
+    def errno(self) -> int | None:
+        """The system's number of the error, if it has one."""
+        return getattr(self.error, "errno", None)
+
+
 class ConnectError(TransportError, ConnectionError):
-    """No connection could be made. `attempts` lists each address tried, with its error."""
+    """No connection could be made. `attempts` lists each address tried, with error, errno and phase."""
 
-    attempts: Sequence[tuple[str, BaseException]] = ()
+    attempts: Sequence[ConnectAttempt] = ()
 
-    def __init__(self, message: str = "", *, attempts: Sequence[tuple[str, BaseException]] = ()) -> None:
+    def __init__(self, message: str = "", *, attempts: Sequence[ConnectAttempt] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
 
@@ -216,7 +229,9 @@ class PoolTimeout(TransportTimeout):
 
 
 class ConnectTimeout(TransportTimeout):
-    """The dial (look-up, connect, proxy, TLS) took too long."""
+    """The dial (look-up, connect, proxy, TLS) took too long. `attempts`: as of `ConnectError`."""
+
+    attempts: Sequence[ConnectAttempt] = ()
 
 
 class TLSHandshakeTimeout(TransportTimeout):

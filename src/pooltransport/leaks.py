@@ -194,18 +194,49 @@ def make_report(lease: Lease, count: int, gauges: str, thread: str) -> LeakRepor
     )
 
 
-# Words that no transport will say any more: those about transports that were dropped themselves.
-pending: deque[Callable[[], None]] = deque()
+class Outbox:
+    """Words to be said at a safe point: each once, by one thread at a time.
 
+    `append` is for finalizers. Whoever must not go on before everything is said (`stats`, the end of the process)
+    has `patience` with another thread that is saying it: a word taken and not yet said is neither here nor there,
+    and a process that ended then would swallow it.
+    """
 
-def flush() -> None:
-    """Say what is pending. A safe point of any transport, the housekeeper and the end of the process."""
-    while pending:
-        try:
-            say = pending.popleft()
-        except IndexError:
+    __slots__ = ("_guard", "_teller", "_words", "append")
+
+    def __init__(self) -> None:
+        self._words: deque[Callable[[], None]] = deque()
+        self._guard = _thread.allocate_lock()
+        self._teller = 0
+        self.append = self._words.append
+
+    def __bool__(self) -> bool:
+        return bool(self._words)
+
+    def tell(self, patience: float = 0.0) -> None:
+        """Say everything; wait up to `patience` seconds for another thread that does. Not in a finalizer."""
+        me = _thread.get_ident()
+        if self._teller == me:
+            return  # a hook of the caller's asks: the rest is said when it returns
+        if not (self._guard.acquire(timeout=patience) if patience else self._guard.acquire(blocking=False)):
             return
-        say()
+        self._teller = me
+        try:
+            while self._words:
+                self._words.popleft()()
+        finally:
+            self._teller = 0
+            self._guard.release()
+
+
+# Words that no transport will say any more: those about transports that were dropped themselves.
+pending = Outbox()
+
+
+def forget_pending() -> None:
+    """In a child process: what the parent had to say is the parent's, and its thread may hold the lock."""
+    global pending  # noqa: PLW0603 - this is where it lives
+    pending = Outbox()
 
 
 def warn_response(report: LeakReport) -> None:
@@ -253,3 +284,15 @@ class _Finalizer:
         finally:
             # No cycle may be left: it would hold the frames below, and responses that their callers dropped.
             del self._error
+
+
+def thread_name(ident: int) -> str:
+    """Return the name of a thread, or its number."""
+    import sys  # noqa: PLC0415 - only a leak pays for it
+
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread.ident == ident:
+                return str(thread.name)
+    return str(ident)

@@ -11,23 +11,31 @@ Rules (contract 1.5, 5.5, 5.9):
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from .errors import ConfigError
+from .option_checks import delay, is_int, is_number, keepalive, local_address, socket_options
+from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
+from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
 
+    from .headers import HeadersInput
+    from .models import Request
     from .trace import ClientTrace
+
+    Path = str | os.PathLike[str]
+    ClientCert = Path | tuple[Path] | tuple[Path, Path] | tuple[Path, Path, str]
 
 
 class DialRequest(NamedTuple):
     """What a ``dial=`` callable is asked for: one connected `socket.socket` to `host`, `port`.
 
     `deadline`: the moment, on `time.monotonic()`'s clock, after which the result comes too late.
-    `purpose`: ``origin`` (later also ``proxy``).
+    `purpose`: ``origin``, or ``proxy`` where `host` and `port` are those of the proxy on the way.
     """
 
     host: str
@@ -63,15 +71,19 @@ class OptionsDict(TypedDict, total=False):
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
-    ssl_context: ssl.SSLContext | None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
-    tcp_keepalive: bool
+    tcp_keepalive: bool | tuple[int, int, int]
+    happy_eyeballs_delay: float | None
     codec: Literal["auto", "h11"]
     trace: ClientTrace | None
     leak_detection: Literal["off", "site", "full"]
@@ -79,16 +91,8 @@ class OptionsDict(TypedDict, total=False):
     name: str | None
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _count_or_none(name: str, value: object, least: int) -> str | None:
-    if value is None or (_is_int(value) and value >= least):  # type: ignore[operator]
+    if value is None or (is_int(value) and value >= least):  # type: ignore[operator]
         return None
     hint = "0 keeps none idle; use disable_keep_alives=True to turn reuse off" if least == 0 else "None is no limit"
     return f"{name}={value!r}: must be None or a whole number of {least} or more ({hint})"
@@ -103,31 +107,31 @@ def _limit(name: str, value: object) -> str | None:
 
 
 def _waiting_limit(name: str, value: object) -> str | None:
-    if value is None or (_is_int(value) and value >= 0):  # type: ignore[operator]
+    if value is None or (is_int(value) and value >= 0):  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be None (no bound) or a whole number of 0 or more (0: nobody may wait)"
 
 
 def _seconds_or_none(name: str, value: object) -> str | None:
-    if value is None or (_is_number(value) and value > 0):  # type: ignore[operator]
+    if value is None or (is_number(value) and value > 0):  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0"
 
 
 def _seconds(name: str, value: object) -> str | None:
-    if _is_number(value) and value >= 0:  # type: ignore[operator]
+    if is_number(value) and value >= 0:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a number of seconds, 0 or more"
 
 
 def _size(name: str, value: object) -> str | None:
-    if _is_int(value) and value >= 0:  # type: ignore[operator]
+    if is_int(value) and value >= 0:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a whole number of bytes, 0 or more"
 
 
 def _header_size(name: str, value: object) -> str | None:
-    if _is_int(value) and value >= 1:  # type: ignore[operator]
+    if is_int(value) and value >= 1:  # type: ignore[operator]
         return None
     return f"{name}={value!r}: must be a whole number of bytes, 1 or more"
 
@@ -155,45 +159,15 @@ def _callable_or_none(name: str, value: object) -> str | None:
 def _rate(name: str, value: object) -> str | None:
     if value is None:
         return None
-    if isinstance(value, tuple) and len(value) == 2 and all(_is_number(v) and v > 0 for v in value):
+    if isinstance(value, tuple) and len(value) == 2 and all(is_number(v) and v > 0 for v in value):
         return None
     return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
-
-
-def _no_proxy(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    return f"{name}: proxies are not supported by this version; leave it None"
-
-
-def _context(name: str, value: object) -> str | None:
-    if value is None or hasattr(value, "wrap_bio"):
-        return None
-    return f"{name}: must be None or an ssl.SSLContext, not {type(value).__name__}"
 
 
 def _trace(name: str, value: object) -> str | None:
     if value is None or hasattr(value, "put_idle_conn"):
         return None
     return f"{name}: must be None or a ClientTrace, not {type(value).__name__}"
-
-
-def _local_address(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return None
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and _is_int(value[1]):
-        return None
-    return f"{name}={value!r}: must be None, an address text, or a pair (address, port)"
-
-
-def _socket_options(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(row, tuple) and len(row) == 3 and _is_int(row[0]) and _is_int(row[1]) for row in value
-    ):
-        return None
-    return f"{name}: must be None or a list of (level, option, value)"
 
 
 def _modules(name: str, value: object) -> str | None:
@@ -238,15 +212,19 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "drain_limit": (262_144, _size),
     "drain_timeout": (0.05, _seconds),
     "retry_stale": (True, _flag),
-    "proxy": (None, _no_proxy),
-    "ssl_context": (None, _context),
+    "proxy": ("environment", proxy_problem),
+    "proxy_connect_headers": (None, connect_headers_problem),
+    "ssl_context": (None, check_context),
+    "ca_file": (None, check_ca_file),
+    "client_cert": (None, check_client_cert),
     "server_hostname": (None, _text_or_none),
     "dial": (None, _callable_or_none),
     "resolver": (None, _callable_or_none),
-    "local_address": (None, _local_address),
+    "local_address": (None, local_address),
     "uds": (None, _text_or_none),
-    "socket_options": (None, _socket_options),
-    "tcp_keepalive": (True, _flag),
+    "socket_options": (None, socket_options),
+    "tcp_keepalive": (True, keepalive),
+    "happy_eyeballs_delay": (0.25, delay),
     "codec": ("auto", _Choice("auto", "h11")),
     "trace": (None, _trace),
     "leak_detection": ("site", _Choice("off", "site", "full")),
@@ -290,15 +268,19 @@ class TransportOptions:
     drain_limit: int
     drain_timeout: float
     retry_stale: bool
-    proxy: None
-    ssl_context: ssl.SSLContext | None
+    proxy: str | Callable[[Request], str | None] | None
+    proxy_connect_headers: HeadersInput
+    ssl_context: ssl.SSLContext | Literal["truststore"] | None
+    ca_file: str | os.PathLike[str] | None
+    client_cert: ClientCert | None
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
-    tcp_keepalive: bool
+    tcp_keepalive: bool | tuple[int, int, int]
+    happy_eyeballs_delay: float | None
     codec: str
     trace: ClientTrace | None
     leak_detection: str
@@ -335,8 +317,21 @@ class TransportOptions:
             yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
         if self.uds is not None and self.local_address is not None:
             yield "uds and local_address exclude each other: a Unix socket has no source address"
+        if self.uds is not None and self.resolver is not None:
+            yield "resolver has no effect with uds=: a Unix socket has no name to look up"
+        proxied = "proxy" in given and self.proxy not in (None, "environment")
+        if self.uds is not None and proxied:
+            yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
+        if self.proxy_connect_headers is not None and (
+            self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
+        ):
+            yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
+        if self.ssl_context is not None and self.ca_file is not None:
+            yield "ssl_context and ca_file exclude each other: both say whom to trust"
+        if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
+            yield "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         if self.dial is not None:
-            refused = ("uds", "local_address", "socket_options", "resolver")
+            refused = ("uds", "local_address", "socket_options", "resolver", "tcp_keepalive", "happy_eyeballs_delay")
             for name in refused:
                 if name in given and getattr(self, name) is not None:
                     yield f"{name} has no effect with dial=: the callable makes the socket itself"
@@ -354,8 +349,17 @@ class TransportOptions:
         raise AttributeError("TransportOptions is frozen: use replace()")
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in _TABLE if name in self.explicit)
+        given = ", ".join(f"{name}={self._shown(name)}" for name in _TABLE if name in self.explicit)
         return f"TransportOptions({given})"
+
+    def _shown(self, name: str) -> str:
+        """Return the value as text, without a password: neither a proxy's nor a private key's."""
+        value = getattr(self, name)
+        if name == "proxy" and isinstance(value, str) and "@" in value:
+            return repr(str(parse_proxy(value)))
+        if name == "client_cert" and isinstance(value, tuple):
+            return repr((*value[:2], *("***" for _ in value[2:])))
+        return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 
 def _unknown(name: str) -> str:

@@ -13,6 +13,7 @@ import os
 import queue
 import socket
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _WORKERS = 4
 _MOST_WORKERS = 32
 _IDLE_SECONDS = 10.0
+# Lengths of (family, address) and of getaddrinfo's rows, and of each family's socket addresses.
+_ROWS = (2, 5)
+_FAMILIES: dict[int, tuple[int, ...]] = {socket.AF_INET: (2,), socket.AF_INET6: (2, 4)}
 
 
 class Literal(NamedTuple):
@@ -95,10 +99,9 @@ class Resolver:
         with self._guard:
             if self._workers >= len(self._inflight):
                 return
-            if self._workers >= _WORKERS:
-                if self._workers >= _MOST_WORKERS or now - self._grown < 1.0:
-                    return
-                self._grown = now
+            if self._workers >= _WORKERS and (self._workers >= _MOST_WORKERS or now - self._grown < 1.0):
+                return
+            self._grown = now
             self._workers += 1
         self._start_worker()
 
@@ -129,8 +132,8 @@ class Resolver:
         addresses: Sequence[AddressInfo] = ()
         error: BaseException | None = None
         try:
-            addresses = self._function(host, port)
-        except Exception as failure:  # noqa: BLE001 - the answer of this look-up, whatever it is
+            addresses = normalise(self._function(host, port), port)
+        except BaseException as failure:  # noqa: BLE001 - the answer of this look-up, whatever it is
             error = failure
         with self._guard:
             self._inflight.pop((host, port), None)
@@ -161,17 +164,27 @@ def literal(host: str, port: int) -> Literal | None:
 
 
 def normalise(rows: object, port: int) -> Sequence[AddressInfo]:
-    """Turn what a ``resolver=`` callable returned, address texts or (family, address), into rows."""
-    found: list[AddressInfo] = []
-    for row in rows:  # type: ignore[attr-defined]
-        if isinstance(row, str):
-            address = literal(row, port)
-            if address is None:
-                raise OSError(f"the resolver returned {row!r}, which is no IP address")
-            found.append((address.family, address.sockaddr))
-        else:
-            found.append((int(row[0]), row[1]))
-    return found
+    """Turn what a ``resolver=`` callable returned into rows: address texts, pairs of family and socket
+    address, or what `socket.getaddrinfo` gives. Raises `TypeError` or `ValueError` for anything else.
+    """
+    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
+        raise TypeError(f"the resolver returned {rows!r}: it must return a list of addresses")
+    return list(dict.fromkeys(_row(row, port) for row in rows))
+
+
+def _row(row: object, port: int) -> AddressInfo:
+    if isinstance(row, str):
+        address = literal(row, port)
+        if address is not None:
+            return address.family, address.sockaddr
+    elif isinstance(row, (tuple, list)) and len(row) in _ROWS:
+        family, sockaddr = row[0], row[-1]
+        lengths = _FAMILIES.get(family, ()) if isinstance(family, int) else ()
+        if isinstance(sockaddr, tuple) and len(sockaddr) in lengths:
+            host, number = sockaddr[:2]
+            if isinstance(host, str) and literal(host, 0) is not None and isinstance(number, int):
+                return int(family), sockaddr
+    raise ValueError(f"the resolver returned {row!r}, which is no IP address")
 
 
 _default = Resolver()

@@ -10,7 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .engine.clocks import Clocks
+from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine, is_coroutine_function
 from .engine.lifecycle import Closing, drain, warm
 from .engine.sync import run_sync
@@ -41,12 +41,15 @@ __all__ = [
 ]
 
 _LEVELS = ("off", "site", "full")
+# How long `stats` waits for a report that another thread, the housekeeper, is telling at that moment, in seconds.
+_PATIENCE = 0.5
 
 
 class _TransportBase:
     """What both colours share. Not for use by itself."""
 
     _now: Callable[[], float] = staticmethod(time.monotonic)
+    _asleep: Callable[[], float] = staticmethod(seconds_asleep)
 
     def __init__(self, options: TransportOptions) -> None:
         self.options = options
@@ -55,7 +58,9 @@ class _TransportBase:
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or level
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)}")
-        self._engine = Engine(options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now)
+        self._engine = Engine(
+            options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now, self._asleep
+        )
         self._closing = Closing(self._engine)
         self._site = find_site(tuple(options.ignore_modules))
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
@@ -75,7 +80,7 @@ class _TransportBase:
 
         A safe point: reports of dropped responses have been told when it returns.
         """
-        self._engine.ledger.safe_point()
+        self._engine.ledger.safe_point(_PATIENCE)
         return self._engine.ledger.snapshot()
 
     def close_idle_connections(self) -> None:
@@ -123,6 +128,8 @@ class Transport(_TransportBase):
         checked = TransportOptions(**options)
         if checked.dial is not None and is_coroutine_function(checked.dial):
             raise ConfigError("dial: a coroutine function cannot dial for a blocking Transport; use AsyncTransport")
+        if checked.resolver is not None and is_coroutine_function(checked.resolver):
+            raise ConfigError("resolver: a coroutine function needs a loop to run on; use AsyncTransport")
         super().__init__(checked)
 
     def _find_runtime(self) -> Runtime:

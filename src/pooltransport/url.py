@@ -27,6 +27,7 @@ _HEX = b"0123456789abcdefABCDEF"
 _IN_TARGET = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:@/?[]"
 _ENCODED = tuple(bytes((code,)) if code in _IN_TARGET else b"%%%02X" % code for code in range(256))
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+PROXY_PORTS = {**_DEFAULT_PORTS, "socks5": 1080, "socks5h": 1080}  # Go row KEY-02
 
 # {text: URL}: a service calls few addresses. Cleared when full, since an exact order would cost every hit.
 # Each operation on it is atomic, so threads need no lock; a race at worst parses a text twice.
@@ -211,15 +212,8 @@ def _parse(text: str) -> URL:
     if "\\" in authority:
         # Browsers read "\\" as "/", others do not: two readings of which host this is.
         _refuse("has a backslash before its path: is it a Windows path, or meant to be '/'?")
-    credentials, at, place = authority.rpartition("@")
-    user, password = _userinfo(credentials) if at else (None, None)
     # A password with a bare "/" ends the authority early; then the pieces shown would be its pieces.
-    secret = "@" in rest[end:]
-    host, port_text = _split_port(place, "URL", secret)
-    port = _port(port_text, scheme, host, secret)
-    if not host:
-        _refuse(f"has no host: write {scheme}://host/path")
-    host = _host(host, secret)
+    user, password, host, port = split_authority(scheme, authority, secret="@" in rest[end:])
     field = f"[{host.partition('%')[0]}]" if ":" in host else host
     return _make(
         scheme=scheme,
@@ -232,6 +226,20 @@ def _parse(text: str) -> URL:
         origin=f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}",
         _text=text,
     )
+
+
+def split_authority(scheme: str, authority: str, *, secret: bool = False) -> tuple[str | None, str | None, str, int]:
+    """Return user and password, percent-decoded or None, host and port of what stands behind ``scheme://``.
+
+    `secret`: no piece of it may be shown. Raises `InvalidRequest`.
+    """
+    credentials, at, place = authority.rpartition("@")
+    user, password = _userinfo(credentials) if at else (None, None)
+    host, port_text = _split_port(place, "URL", secret)
+    port = _port(port_text, scheme, host, secret)
+    if not host:
+        _refuse(f"has no host: write {scheme}://host/path")
+    return user, password, _host(host, secret), port
 
 
 def _make(**fields: object) -> URL:
@@ -306,7 +314,7 @@ def _split_port(place: str, what: str, secret: bool = False) -> tuple[str, str]:
 
 def _port(text: str, scheme: str, host: str, secret: bool = False) -> int:
     if not text:  # "http://h:/" is allowed by RFC 3986 section 3.2.3
-        return _DEFAULT_PORTS[scheme]
+        return PROXY_PORTS[scheme]
     if text.isascii() and text.isdigit() and len(text) <= 8 and 0 < int(text) < 65536:
         return int(text)
     if secret:

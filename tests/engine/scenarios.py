@@ -10,6 +10,7 @@ import ssl
 
 from pooltransport import Request
 from pooltransport.testing.fakes import END, Answers, FakeRuntime, FakeTransport
+from tests.engine import tunnels
 
 URL = "http://192.0.2.1/"
 OTHER = "http://192.0.2.2/"
@@ -28,6 +29,8 @@ class World:
         self.transport = FakeTransport(self.runtime, **options)
         self.callers = []
         self.ends = False  # the scenario closes the transport: there is no next request
+        self.next_url = URL
+        self.next_peer = Answers(OK)  # who answers from the injection on
 
     def start(self, coro, name="caller"):
         self.callers.append(self.runtime.start(coro, f"{name}-{len(self.callers) + 1}"))
@@ -220,6 +223,36 @@ def tls_dial():
     return world
 
 
+def _through(peer, proxy, url):
+    world = World(peer, proxy=proxy, ssl_context=tunnels.client_context())
+    world.next_url, world.next_peer = url, peer
+    world.start(world.get(url))
+    world.start(world.get(url))
+    return world
+
+
+def forward_proxy_over_tls():
+    return _through(Answers(OK), tunnels.HTTPS_PROXY, URL)
+
+
+def tunnel():
+    return _through(tunnels.connect(), tunnels.HTTP_PROXY, tunnels.SECURE)
+
+
+def tunnel_over_tls():
+    return _through(tunnels.connect(), tunnels.HTTPS_PROXY, tunnels.SECURE)
+
+
+def socks_tunnel():
+    peer = tunnels.socks(b"\x05\x02", b"\x01\x00", tunnels.GRANTED)
+    return _through(peer, "socks5://user:pass@192.0.2.9", tunnels.SECURE)
+
+
+def socks_tunnel_in_pieces():
+    pieces = [tunnels.GRANTED[i : i + 3] for i in range(0, 10, 3)]
+    return _through(tunnels.socks(b"\x05\x00", pieces, tls=False), tunnels.SOCKS_PROXY, URL)
+
+
 def names_and_addresses():
     """A look-up, a refused address, and one that accepts."""
     answers = Answers(OK)
@@ -234,6 +267,49 @@ def names_and_addresses():
     world.runtime.resolver.names["host.test"] = ["192.0.2.1", "192.0.2.2"]
     world.start(world.get("http://host.test/"))
     return world
+
+
+def _race(answered):
+    """Two addresses; those in `answered` accept, the others are silent."""
+    answers = Answers(OK)
+
+    def peer(dial):
+        if dial.address.text in answered:
+            answers(dial)
+
+    world = World(peer)
+    world.runtime.resolver.names["host.test"] = ["192.0.2.1", "192.0.2.2"]
+    return world
+
+
+def second_lane_wins():
+    world = _race({"192.0.2.2:80"})
+    world.start(world.get("http://host.test/"))
+    world.runtime.start(_pass_time(world, 0.3), "peer")
+    return world
+
+
+def racing_while_closing():
+    """Both lanes hold a socket as the transport is closed."""
+    world = _race(())
+    world.ends = True
+
+    async def close():
+        while len(world.runtime.dials) < 2 and not world.callers[0].done:
+            await world.pause()
+        await world.transport.aclose()
+
+    world.start(world.get("http://host.test/"))
+    world.runtime.start(_pass_time(world, 0.3), "peer")
+    world.start(close())
+    return world
+
+
+async def _pass_time(world, seconds):
+    """Let time pass once the first dial is under way; by hand, as no other clock may fire here."""
+    for _ in range(12):
+        await world.pause()
+    world.runtime.clock.advance(seconds)
 
 
 def stale():
@@ -399,7 +475,14 @@ ALL = (
     drained_in_the_background,
     drained_at_once,
     tls_dial,
+    forward_proxy_over_tls,
+    tunnel,
+    tunnel_over_tls,
+    socks_tunnel,
+    socks_tunnel_in_pieces,
     names_and_addresses,
+    second_lane_wins,
+    racing_while_closing,
     stale,
     informational_head,
     dialed_ahead,

@@ -44,9 +44,10 @@ def play(scenario, number=0, make=Cancelled, *, twice=False):
     world.runtime.fault = injection
     world.runtime.run_until_idle()
     world.runtime.fault = None
-    answers = world.runtime.on_dial = scenarios.Answers(scenarios.OK)
+    answers = world.runtime.on_dial = world.next_peer
     for stream in world.runtime.open_streams:
-        if all(task.done for task in world.callers):
+        # A tunnel's peer knows what was said before, and goes on by itself.
+        if all(task.done for task in world.callers) and isinstance(answers, scenarios.Answers):
             answers.serve(stream)
     for dial in world.runtime.dials:
         if dial.pending:
@@ -83,7 +84,7 @@ def check_books(world):
 
 
 async def next_status(world):
-    request = scenarios.Request("GET", scenarios.URL)
+    request = scenarios.Request("GET", world.next_url)
     async with await world.transport.round_trip(request) as response:
         await response.aread()
         return response.status_code
@@ -106,7 +107,7 @@ FAULTS = {
 }
 
 # How many points there were when this was written, less a few: so that the test cannot shrink unseen.
-FLOORS = {"cancelled": 500, "cancelled twice": 500, "expired": 360, "io error": 345}
+FLOORS = {"cancelled": 690, "cancelled twice": 690, "expired": 530, "io error": 490}
 
 
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda scenario: scenario.__name__)

@@ -54,6 +54,12 @@ class TestReuse:
         assert world.transport.stats().closed == {"idle_timeout": 1}
         assert world.runtime.open_streams == []
 
+    def test_idle_expiry_of_what_no_request_ever_used(self, make_world):
+        world = make_world(Answers(OK), idle_conn_timeout=30.0)
+        world.runtime.run(world.transport.warm(URL, 2))
+        world.runtime.advance(30.1)
+        assert world.transport.stats().closed == {"idle_timeout": 2}
+
     @pytest.mark.parametrize(("hint", "honoured", "idle"), [(20, True, 19.0), (5, True, 4.5), (20, False, 90.0)])
     def test_keep_alive_hint(self, make_world, hint, honoured, idle):
         answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % hint

@@ -91,7 +91,9 @@ class TestDial:
         world.runtime.resolver.names["two.test"] = ["192.0.2.8", "192.0.2.9"]
         url = "http://two.test/"
         error = fails(world, ConnectTimeout, phase="connect", setting="dial_timeout", seconds=6.0, url=url)
-        assert "192.0.2.8:80, 192.0.2.9:80" in str(error)
+        assert "192.0.2.8:80: no answer within 3 s (errno 110)" in str(error)
+        assert "192.0.2.9:80: no answer within 5.8 s (errno 110)" in str(error)
+        assert [attempt.address for attempt in error.attempts] == ["192.0.2.8:80", "192.0.2.9:80"]
         assert [dial.at - world.runtime.now() for dial in world.runtime.dials] == pytest.approx([-3.0, 0.0])
 
     def test_the_callers_own_bound_leaves_the_dial_alone(self, make_world):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from pooltransport import ClientTrace, Request, Timeout
@@ -155,7 +157,8 @@ def test_a_failed_dial_is_its_own_requests(make_world):
     world = make_world(lambda dial: dial.refuse())
     with pytest.raises(ConnectError, match="cannot connect to http://192.0.2.1:80: .*refused") as caught:
         world.runtime.run(world.get())
-    assert [text for text, _ in caught.value.attempts] == ["192.0.2.1:80"]
+    (attempt,) = caught.value.attempts
+    assert (attempt.address, attempt.errno, attempt.phase) == ("192.0.2.1:80", errno.ECONNREFUSED, "connect")
     assert caught.value.may_have_been_processed is False
     assert (world.transport.stats().dial_errors, gauges(world)) == (1, {})
 

@@ -97,6 +97,28 @@ class TestLeakOnStderr:
         assert "UnclosedResponseWarning" in done.stderr
         assert f"{app}:{leaking_line(app)}" in done.stderr
 
+    SLOW_HOOK = """
+        import sys, time
+        import pooltransport as pt
+
+        begun = []
+
+        def leaked(report):
+            begun.append(report)
+            time.sleep(0.3)
+
+        transport = pt.Transport(trace=pt.ClientTrace(leaked=leaked))
+        transport.round_trip(pt.Request("GET", sys.argv[1]))
+        while not begun:
+            time.sleep(0.001)
+        """
+
+    def test_a_report_that_is_being_told_as_the_program_ends(self, server_factory, tmp_path):
+        """The housekeeper has taken it and not said it yet: the end waits for that."""
+        server = server_factory(ok(b"x" * 3_000_000))
+        done = run_script(tmp_path / "app.py", self.SLOW_HOOK, server.url)
+        assert done.stderr.count("response never closed") == 1, done.stderr
+
     def test_detection_off_is_silent_and_still_gives_the_slot_back(self, server_factory, tmp_path):
         server = server_factory(ok(b"x" * 3_000_000))
         careless = "for _ in range(5):\n            careless(sys.argv[1])\n        transport.close()"

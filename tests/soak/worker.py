@@ -1,6 +1,7 @@
 """One colour's part of the soak, in a process of its own.
 
-``python -m tests.soak.worker COLOUR SECONDS SEED ORIGIN...`` prints one JSON object: what was asked, what came of it, what was left at the end, how the memory grew.
+``python -m tests.soak.worker COLOUR SECONDS SEED ORIGIN...`` prints one JSON object: what was asked, what came of it,
+what was left at the end, how the memory grew.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ESTABLISHED, CLOSE_WAIT = 1, 8  # as in linux/tcp_states.h
+ESTABLISHED, SYN_SENT, CLOSE_WAIT = 1, 2, 8  # as in linux/tcp_states.h
 
 
 def sockets_to(port: int, *states: int) -> int:
@@ -32,6 +32,21 @@ def sockets_from(port: int) -> int:
         with contextlib.suppress(OSError):
             count += sock.getsockname()[1] == port and bool(sock.getpeername())
     return count
+
+
+def in_state(state: int) -> int:
+    """Count this process's TCP sockets in `state`; one that is connecting tells no peer."""
+    return sum(_state(sock) == state for _, sock in _own_sockets())
+
+
+def options_to(port: int, *options: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the values of some socket options, of each socket of this process that is connected to `port`."""
+    found = []
+    for _, sock in _own_sockets():
+        with contextlib.suppress(OSError):
+            if sock.getpeername()[1] == port:
+                found.append(tuple(sock.getsockopt(level, option) for level, option in options))
+    return found
 
 
 def _state(sock: socket.socket) -> int:
@@ -66,7 +81,7 @@ def _own_sockets() -> Iterator[tuple[int, socket.socket]]:
             os.close(copy)  # no socket
             continue
         with sock:
-            if sock.family == socket.AF_INET and sock.type == socket.SOCK_STREAM:
+            if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.type == socket.SOCK_STREAM:
                 yield int(name), sock
 
 

@@ -32,7 +32,8 @@ def run_script(
     path.write_text(textwrap.dedent(source), encoding="utf-8")
     command = [sys.executable, "-X", "faulthandler", *flags, str(path), *map(str, args)]
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "POOLTRANSPORT", "COVERAGE"))}
-    environ.update({"PYTHONPATH": str(ROOT), **(env or {})})
+    # The sources beside these tests, whatever is installed.
+    environ.update({"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **(env or {})})
     with subprocess.Popen(
         command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -181,6 +181,7 @@ class ScriptedServer:
         host: str = "127.0.0.1",
         uds: str | None = None,
         backlog: int = 1024,
+        bound: socket.socket | None = None,
     ) -> None:
         self.handler = handler
         self.tls = tls
@@ -196,13 +197,15 @@ class ScriptedServer:
         self._conns: list[ServerConn] = []
         self._threads: list[threading.Thread] = []
         self._events: list[threading.Event] = []
-        self._listener = self._listen(backlog)
+        self._listener = self._listen(backlog, bound)
         self.port = 0 if uds else self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept_all, name="scripted-accept", daemon=True)
         self._acceptor.start()
 
-    def _listen(self, backlog: int) -> socket.socket:
-        if self.uds:
+    def _listen(self, backlog: int, bound: socket.socket | None) -> socket.socket:
+        if bound is not None:
+            listener = bound  # ours from now on
+        elif self.uds:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(self.uds)
         else:
@@ -339,15 +342,19 @@ class ScriptedServer:
             return False
         return True
 
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are there go on."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join(TIMEOUT)
+        self._listener.close()
+
     def stop(self) -> None:
         """Close everything, wait for every thread, and raise what handlers raised."""
         if self.stopping.is_set():
             return
         self.stopping.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join(TIMEOUT)
-        self._listener.close()
+        self.stop_listening()
         with self._changed:
             for event in self._events:
                 event.set()

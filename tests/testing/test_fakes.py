@@ -97,4 +97,4 @@ def _nowhere():
     from pooltransport.runtime.protocols import Address, SocketOptions
 
     address = Address(2, ("192.0.2.7", 80), "192.0.2.7:80")
-    return address, SocketOptions(None, keepalive=False, extra=()), None, lambda stream: None
+    return address, SocketOptions(None, keepalive=None, extra=()), None, lambda stream: None

@@ -311,6 +311,15 @@ class Pool(Audited[C]):
             self._close(hinted, reason)
         return self._flush()
 
+    def slept(self, seconds: float, now: float) -> Actions[C]:
+        """The machine was suspended, for which ``now`` stood still: all is older than it looks (IDLE-12)."""
+        for entry in self._entries.values():
+            entry.idle_since -= seconds
+            entry.retire_at -= seconds
+            entry.deadline -= seconds
+        self._hints.shift(seconds)
+        return self.expire(now)
+
     def next_expiry(self) -> float | None:
         """Return when `expire` has something to do, if nothing else happens; None for never."""
         at = next(iter(self._lru)).idle_since + self._idle_timeout if self._lru else NEVER

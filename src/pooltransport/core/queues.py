@@ -133,6 +133,10 @@ class Hints(Generic[C]):
             self._heap = [item for item in self._heap if item[1] in self.live]
             heapq.heapify(self._heap)
 
+    def shift(self, seconds: float) -> None:
+        """Take in that every deadline has come nearer by `seconds`."""
+        self._heap = [(deadline - seconds, number) for deadline, number in self._heap]
+
     def discard(self, entry: Entry[C]) -> None:
         """Forget the entry: it is not idle any more."""
         self.live.pop(entry.hint_no, None)

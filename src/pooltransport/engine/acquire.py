@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
-from pooltransport.errors import PoolQueueFull, PoolTimeout, TransportClosed
+from pooltransport.errors import ConnectTimeout, PoolQueueFull, PoolTimeout, TransportClosed
 from pooltransport.stats import AcquireSource, CloseReason
 from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
 
@@ -36,6 +36,7 @@ async def acquire(
     ledger = engine.ledger
     began = engine.now()
     while True:
+        ledger.wake_up()
         conn = ledger.take(key, engine.now())
         source = AcquireSource.REUSED
         if conn is None:
@@ -124,8 +125,9 @@ def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[
     began = max(dial.started, waiter.since)
     at = clocks.until(settings.connect, began)
     if engine.options.dial_timeout is not None:
-        # The dial's own clock; this one is for a dial= callable that does not come back.
-        last = dial.started + engine.options.dial_timeout + _GRACE
+        # The dial's own clock, but for a dial= callable, which nobody can make come back.
+        grace = _GRACE if engine.options.dial is None else 0.0
+        last = dial.started + engine.options.dial_timeout + grace
         if at is None or last < at:
             return last, Setting(engine.options.dial_timeout, "dial_timeout")
     return at, settings.connect
@@ -139,4 +141,6 @@ def _late(engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: S
     engine.ledger.note(engine.ledger.pool.note_timeout, key.host, phase)
     if isinstance(error, PoolTimeout):
         explain_exhaustion(error, engine, key, now - waiter.since, now)
+    elif isinstance(error, ConnectTimeout) and dial is not None and dial.tag is not None:
+        dial.tag.add_attempts(error)
     return error

@@ -177,7 +177,7 @@ class Body:
         if data:
             self._exchange.feed(data)
         else:
-            self._exchange.end_of_stream(self._lease.bytes_read)
+            self._exchange.end_of_stream(self._lease.bytes_read, cut_off=self._lease.conn.stream.cut_off)
 
     def _count_slow(self, since: float, size: int, rate: tuple[float, float]) -> None:
         """Only waiting counts: a reader that pauses is not a slow server (`min_rate`)."""
@@ -316,7 +316,7 @@ class Body:
                     if raw:
                         exchange.feed(raw)
                     else:
-                        exchange.end_of_stream(self._lease.bytes_read + drained)
+                        exchange.end_of_stream(self._lease.bytes_read + drained, cut_off=stream.cut_off)
                     continue
                 drained += len(data)
                 if drained > options.drain_limit:

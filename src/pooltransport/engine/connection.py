@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pooltransport.trace import ConnInfo, GotConnInfo
 
@@ -27,6 +27,7 @@ class Connection:
     __slots__ = (
         "close_reason",
         "codec",
+        "context",
         "created",
         "hooks",
         "id",
@@ -45,6 +46,7 @@ class Connection:
         self.runtime = runtime
         self.stream = stream
         self.codec = codec
+        self.context: Any = None  # the TLS context that it was made with
         self.created = now
         self.idle_since = now
         # It came through the pool, even if it never carried a request (Go POOL-08): only what fails

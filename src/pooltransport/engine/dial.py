@@ -1,4 +1,4 @@
-"""Making a connection: look-up, addresses, TLS. Detached from the request that asked for it: when
+"""Making a connection: look-up, addresses, proxy, TLS. Detached from the request that asked for it: when
 that goes away the dial goes on, and its connection goes to who can use it (Go's orphan dials).
 
 One `dial_timeout` bounds all of it. A job reports its end to the pool exactly once, whatever happens.
@@ -6,35 +6,34 @@ One `dial_timeout` bounds all of it. A job reports its end to the pool exactly o
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pooltransport.errors import (
+    ConfigError,
+    ConnectAttempt,
     ConnectError,
     ConnectTimeout,
-    DNSError,
+    ProxyError,
     TLSError,
     TLSHandshakeTimeout,
     TransportError,
 )
 from pooltransport.options import DialRequest
-from pooltransport.resolver import literal, normalise
-from pooltransport.runtime.protocols import Address, Expired, SocketOptions
+from pooltransport.resolver import literal
+from pooltransport.runtime.protocols import Address, Expired
 from pooltransport.runtime.sockets import address_text
-from pooltransport.trace import (
-    ConnectDoneInfo,
-    ConnectStartInfo,
-    DNSDoneInfo,
-    DNSStartInfo,
-    TLSHandshakeDoneInfo,
-    TLSHandshakeStartInfo,
-)
+from pooltransport.trace import TLSHandshakeDoneInfo, TLSHandshakeStartInfo
 
+from . import tls_errors
 from .connection import Connection
+from .hops import pass_proxy
+from .lookup import Search
+from .racing import Race
+from .reasons import reason, tried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,20 +41,17 @@ if TYPE_CHECKING:
 
     from pooltransport.core.keys import ConnectKey
     from pooltransport.core.pool import DialTicket
-    from pooltransport.runtime.protocols import Latch, Runtime, Stream, Task
+    from pooltransport.runtime.protocols import Runtime, Stream, Task
     from pooltransport.trace import Hooks
 
     from .clocks import Setting
     from .engine import Engine
 
 _LIFETIME_JITTER = 0.1
-_NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"))
-# Go gives each address its share of what is left, but no less than this.
-_LEAST_SHARE = 2.0
 
 
 class DialJob:
-    """One dial. `phase` is where it is: dns, connect, tls."""
+    """One dial. `phase` is where it is: dns, connect, proxy, tls."""
 
     def __init__(self, engine: Engine, ticket: DialTicket[Connection], hooks: Hooks | None, tls: Setting) -> None:
         self._engine = engine
@@ -65,12 +61,15 @@ class DialJob:
         self.key: ConnectKey = ticket.key  # type: ignore[assignment]
         self.runtime: Runtime = self.key.runtime
         self.phase = "dns"
+        self._whose = ""
         self._task: Task | None = None
-        self._latch: Latch | None = None
+        self._search: Search | None = None
+        self._race: Race | None = None
         self._stream: Stream | None = None
         self._began = self._aborted = self._reported = False
-        self._attempts: list[tuple[str, BaseException]] = []
+        self._attempts: list[ConnectAttempt] = []
         self._at: float | None = None
+        self._context: Any = None
 
     # -- beginning and end ----------------------------------------------------------------------
 
@@ -88,10 +87,13 @@ class DialJob:
     def abort(self) -> None:
         """Nobody wants it any more, and somebody needs its slot."""
         self._aborted = True
-        if self._task is not None:
+        race = self._race
+        ends_by_itself = race is not None and race.abort()
+        if self._task is not None and not ends_by_itself:
             self._task.cancel()
-        if self._latch is not None:
-            self._latch.set()
+        search = self._search
+        if search is not None and search.latch is not None:
+            search.latch.set()
         if self._stream is not None:
             self._stream.abort(_nothing)
         if not self._began and not self.runtime.post(self._fail, self._unwanted()):
@@ -126,6 +128,7 @@ class DialJob:
         now = self._engine.now()
         conn = Connection(self.key, self.runtime, stream, engine.new_codec(), now)
         conn.on_idle_event = partial(engine.idle_event, conn)
+        conn.context = self._context
         retire_at = None
         if options.max_conn_lifetime is not None:
             retire_at = now + options.max_conn_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1 + _LIFETIME_JITTER)
@@ -136,6 +139,8 @@ class DialJob:
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
+        engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
+        engine.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
@@ -159,8 +164,11 @@ class DialJob:
         self._stream = stream
         try:
             self._check_wanted()
-            if self.key.trust is not None:
-                await self._handshake(stream)
+            if self.key.proxy is not None:
+                stream = await pass_proxy(self, self._engine, stream, self._at)
+            elif self.key.is_tls:
+                # A trailing dot is for the resolver; certificates and SNI do without (RFC 6066 section 3).
+                await self.handshake(stream, self.key.server_hostname or self.key.host.host.rstrip("."))
             else:
                 await stream.open()
             self._check_wanted()
@@ -180,99 +188,32 @@ class DialJob:
         key = self.key
         if key.uds is not None:
             return [Address(socket.AF_UNIX, key.uds, key.uds)]
-        _, _, host, port = key.host
+        host, port = key.first_hop
         spelled = literal(host, port)
         if spelled is not None:
             return [Address(spelled.family, spelled.sockaddr, address_text(spelled.sockaddr))]
         return await self._look_up(host, port)
 
     async def _look_up(self, host: str, port: int) -> Sequence[Address]:
-        if self._hooks is not None:
-            self._hooks.tell("dns_start", DNSStartInfo(host))
-        resolver = self._engine.resolver
-        lookup, coalesced = resolver.start(host, port)
-        error: BaseException | None = None
-        found: Sequence[Address] = ()
-        try:
-            while not lookup.done:
-                self._latch = latch = self.runtime.new_latch()
-                lookup.on_done(latch.set)
-                now = self._engine.now()
-                await latch.wait(now + 1.0 if self._at is None else min(now + 1.0, self._at))
-                self._check_wanted()
-                if self._at is not None and self._engine.now() >= self._at and not lookup.done:
-                    raise Expired
-                resolver.grow(self._engine.now())
-            if lookup.error is not None:
-                raise DNSError(f"cannot resolve {host!r}: {_reason(lookup.error)}") from lookup.error
-            found = [Address(f, a, address_text(a)) for f, a in normalise(lookup.addresses, port)]
-            if not found:
-                raise DNSError(f"cannot resolve {host!r}: no address")
-        except BaseException as failure:
-            error = failure
-            raise
-        finally:
-            self._latch = None
-            if self._hooks is not None:
-                texts = tuple(address.text for address in found)
-                self._hooks.tell("dns_done", DNSDoneInfo(host, texts, coalesced, error))
-        return found
+        self._search = Search(self._engine, self.runtime, self._hooks)
+        return await self._search.run(host, port, self._at, self._check_wanted)
 
     async def _connect_one_of(self, addresses: Sequence[Address]) -> Stream:
         self.phase = "connect"
-        for index, address in enumerate(addresses):
-            try:
-                return await self._connect(address, self._share(len(addresses) - index))
-            except (OSError, Expired) as error:
-                self._attempts.append((address.text, error))
-                self._check_wanted()
-                if isinstance(error, Expired) and self._at is not None and self._engine.now() >= self._at:
-                    raise
-        tried = "; ".join(f"{text}: {_reason(error)}" for text, error in self._attempts)
-        raise ConnectError(
-            f"cannot connect to {self.key.origin}: {tried}", attempts=self._attempts
-        ) from self._attempts[-1][1]
-
-    def _share(self, left: int) -> float | None:
-        """Return until when one of `left` addresses may be tried."""
-        if self._at is None:
-            return None
-        now = self._engine.now()
-        return min(self._at, now + max((self._at - now) / left, _LEAST_SHARE))
-
-    async def _connect(self, address: Address, at: float | None) -> Stream:
-        network = "unix" if address.family == socket.AF_UNIX else "tcp"
-        if self._hooks is not None:
-            self._hooks.tell("connect_start", ConnectStartInfo(network, address.text))
-        error: BaseException | None = None
+        self._race = Race(self._engine, self.runtime, self._hooks, self._at, self._attempts)
+        self._check_wanted()  # an abort before this line knew of no race
         try:
-            return await self.runtime.connect(address, self._socket_options(), at, self._register)
-        except BaseException as failure:
-            error = failure
-            raise
+            return await self._race.run(addresses, self.key.origin)
         finally:
-            if self._hooks is not None:
-                self._hooks.tell("connect_done", ConnectDoneInfo(network, address.text, error))
-
-    def _register(self, stream: Stream) -> None:
-        self._stream = stream
-        self._check_wanted()
-
-    def _socket_options(self) -> SocketOptions:
-        options = self._engine.options
-        local = options.local_address
-        return SocketOptions(
-            (local, 0) if isinstance(local, str) else local,
-            options.tcp_keepalive,
-            tuple(options.socket_options or ()),
-        )
+            self._race = None
 
     async def _custom_dial(self) -> Stream:
         """Let the ``dial=`` callable make the socket; TLS stays ours (contract 5.6)."""
         self.phase = "connect"
-        _, _, host, port = self.key.host
+        host, port = self.key.first_hop
         at = self._at
-        wish = DialRequest(host, port, float("inf") if at is None else at, "origin")
+        purpose = "origin" if self.key.proxy is None else "proxy"
+        wish = DialRequest(host, port, float("inf") if at is None else at, purpose)
         made = await self._engine.call_dial(self.runtime, wish, self)
         if not isinstance(made, socket.socket):
             raise ConnectError(
@@ -288,10 +229,9 @@ class DialJob:
         """Report whether nobody wants it any more."""
         return self._aborted
 
-    async def _handshake(self, stream: Stream) -> None:
-        self.phase = "tls"
-        # A trailing dot is for the resolver; certificates and SNI do without (RFC 6066 section 3).
-        name = self.key.server_hostname or self.key.host.host.rstrip(".")
+    async def handshake(self, stream: Stream, name: str, whose: str = "") -> None:
+        """Do one TLS handshake with who is called `name`: the origin, or before it ("the proxy of ") the proxy."""
+        self.phase, self._whose = "tls", whose
         if self._hooks is not None:
             self._hooks.tell("tls_handshake_start", TLSHandshakeStartInfo(name))
         error: BaseException | None = None
@@ -300,7 +240,10 @@ class DialJob:
             own = self._engine.now() + self._tls.seconds
             at = own if at is None else min(at, own)
         try:
-            await stream.start_tls(self._engine.context_of(self.key), name, at)
+            self._context = self._engine.context_of(self.key)
+            await stream.start_tls(self._context, name, at)
+            if not whose:
+                self._check_alpn(stream)
         except BaseException as failure:
             error = failure
             raise
@@ -308,19 +251,31 @@ class DialJob:
             if self._hooks is not None:
                 self._hooks.tell("tls_handshake_done", TLSHandshakeDoneInfo(name, stream.tls, error))
 
+    def _check_alpn(self, stream: Stream) -> None:
+        if stream.tls is not None and stream.tls.alpn not in (None, "http/1.1"):
+            raise TLSError(
+                f"TLS handshake with {self.key.origin} failed: the server chose {stream.tls.alpn!r}, which "
+                'ssl_context= offers; this version speaks HTTP/1.1: leave it out of set_alpn_protocols(["http/1.1"])'
+            )
+
     # -- errors ---------------------------------------------------------------------------------
 
     def _translate(self, error: Exception) -> BaseException:
-        if isinstance(error, TransportError):
+        if isinstance(error, (TransportError, ConfigError)):
             return error
         where = self.key.origin
+        if self._stream is not None and not isinstance(error, Expired):
+            self._attempts.append(ConnectAttempt(self._stream.remote_addr, error, self.phase))
         result: TransportError
         if isinstance(error, Expired):
             result = self._expired()
         elif isinstance(error, ssl.SSLError) or (self.phase == "tls" and isinstance(error, OSError)):
-            result = TLSError(f"TLS handshake with {where} failed: {_tls_reason(error)}")
+            text = f"TLS handshake with {self._whose}{where} failed: {tls_errors.explain(error)}"
+            result = TLSError(text, attempts=self._attempts)
+        elif self.phase == "proxy":
+            result = ProxyError(f"{where}: the proxy ended the connection ({reason(error)})")
         else:
-            result = ConnectError(f"cannot connect to {where}: {_reason(error)}", attempts=self._attempts)
+            result = ConnectError(f"cannot connect to {where}: {reason(error)}", attempts=self._attempts)
         result.__cause__ = error
         return result
 
@@ -337,35 +292,23 @@ class DialJob:
                 seconds=seconds,
             )
         seconds = options.dial_timeout or 0.0
-        tried = f"; tried {', '.join(text for text, _ in self._attempts)}" if self._attempts else ""
-        return ConnectTimeout(
-            f"{where}: no connection within {seconds:g} s (dial_timeout), phase {phase}{tried}",
+        timeout = ConnectTimeout(
+            f"{where}: no connection within {seconds:g} s (dial_timeout), phase {phase}",
             phase=phase,
             setting="dial_timeout",
             seconds=seconds,
         )
+        self.add_attempts(timeout)
+        return timeout
 
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, Expired):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
-        if text.startswith("Connect call failed") and error.errno:
-            text = os.strerror(error.errno)  # asyncio hides the system's own text
-        return f"{text} (errno {error.errno})"
-    return str(error) or type(error).__name__
-
-
-def _tls_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error)
-        if reason in _NOT_TLS:
-            return f"the server does not speak TLS on this port ({reason}); is it an http:// address?"
-        return reason
-    return f"the peer ended the connection ({_reason(error)})"
+    def add_attempts(self, timeout: ConnectTimeout) -> None:
+        """Say in `timeout`, the dial's own or that of who waits for it, what was tried. From any thread."""
+        attempts = tuple(self._attempts)
+        timeout.attempts = attempts
+        race = self._race
+        trying = "" if race is None else ", ".join(race.trying)
+        clauses = (f"; tried {tried(attempts)}" if attempts else "", f"; trying {trying}" if trying else "")
+        timeout.args = (f"{timeout}{''.join(clauses)}",)
 
 
 def _nothing() -> None:

@@ -15,34 +15,41 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
-from pooltransport.core.keys import ConnectKey, Host
+from pooltransport.core.keys import ConnectKey, Trust, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
+    ConnectError,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
     ServerClosedConnection,
+    TLSError,
     TransportClosed,
     TransportError,
     TransportTimeout,
     WriteError,
 )
 from pooltransport.leaks import Lease, find_site
-from pooltransport.resolver import Resolver, default_resolver
+from pooltransport.runtime.trust import ContextSource
 from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
+from pooltransport.trust_files import client_cert_parts
 
 from .acquire import acquire
 from .body import Body
-from .clocks import Clocks, ClockSettings, settle
+from .clocks import Clocks, ClockSettings, seconds_asleep, settle
 from .dial import DialJob
 from .housekeeping import enrol
 from .ledger import Ledger
+from .lookup import make_resolver
 from .receiving import receive_head
+from .routes import Routes
 from .sending import send
+from .tls_errors import refused_after_handshake
 from .upgrade import Upgraded
 from .upload import Sent
 
@@ -58,7 +65,6 @@ if TYPE_CHECKING:
 
     from .connection import Connection
 
-_DEFAULT_TRUST = "default"
 _MOST_KEYS = 10_000
 _MOST_SETTINGS = 256
 _IDEMPOTENCY_KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
@@ -66,7 +72,7 @@ _IDEMPOTENCY_KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
 
 class Engine:
     """One transport's control flow. `find_runtime` says on which colour the caller runs, `now` the time:
-    the clock of `Runtime.now`, which every runtime of one engine shares.
+    the clock of `Runtime.now`, which every runtime of one engine shares; `asleep` for how long it stood still.
     """
 
     def __init__(
@@ -75,12 +81,14 @@ class Engine:
         find_runtime: Callable[[], Runtime],
         leak_level: str,
         now: Callable[[], float] = time.monotonic,
+        asleep: Callable[[], float] = seconds_asleep,
     ) -> None:
         self.options = options
         self.now = now
         self._find_runtime = find_runtime
         self.capture_sites = leak_level != "off"
         self._ignored = tuple(options.ignore_modules)
+        self.routes = Routes(options)
         limits = Limits(
             options.max_idle_conns,
             options.max_idle_conns_per_host,
@@ -90,11 +98,15 @@ class Engine:
             options.idle_conn_timeout,
             options.disable_keep_alives,
         )
-        self.ledger = Ledger(options, limits, self._start_dial, now)
+        self.ledger = Ledger(options, limits, self._start_dial, now, asleep)
         enrol(self.ledger)
-        self.resolver = default_resolver() if options.resolver is None else Resolver(options.resolver)
+        self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
+        self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
         self._lease_ids = itertools.count(1)
+        self.tls = ContextSource(options)
+        self._trusted: Any = None
+        self.ledger.before_tick = self.look_after_trust
         self._keys: dict[tuple[Any, ...], ConnectKey] = {}
         self._settings: dict[Timeout, ClockSettings] = {}
 
@@ -120,8 +132,8 @@ class Engine:
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        key = self.key_for(request, runtime)
         clocks = Clocks(self.settings_of(request.timeout), self.now())
+        key = self.key_for(request, runtime)
         options = self.options
         hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
         site = find_site(self._ignored) if self.capture_sites else None
@@ -148,6 +160,8 @@ class Engine:
             if request.body.started:
                 await _close_body(request)
             request.body.rewind()
+            if self.routes.asks:
+                key = self.key_for(request, runtime)
 
     async def _exchange(
         self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
@@ -182,11 +196,15 @@ class Engine:
         return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
-        """Return `error`, or why it really happened: the transport was closed meanwhile."""
+        """Return `error`, or why it really happened: the transport was closed meanwhile, or the server
+        ended TLS because of our certificate, which in TLS 1.3 it may say only now.
+        """
         if conn.close_reason is CloseReason.POOL_CLOSED and isinstance(error, TransportError):
             closed = TransportClosed(f"{conn.key.origin}: the transport was closed while the request ran")
             closed.may_have_been_processed = error.may_have_been_processed
             return closed
+        if not conn.requests_served and (why := refused_after_handshake(error)) is not None:
+            return TLSError(f"TLS handshake with {conn.key.origin} failed: {why}")
         return error
 
     def _may_retry(self, request: Request, conn: Connection, sent: Sent, error: Exception) -> bool:
@@ -225,28 +243,35 @@ class Engine:
     def key_for(self, request: Request, runtime: Runtime) -> ConnectKey:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
-        parts = (url.scheme, url.host, url.port, runtime)
+        parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
+        if self.routes.asks:
+            parts = (*parts, self.routes.ask(request))
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
         return key
 
-    def _make_key(self, parts: tuple[str, str, int, Runtime]) -> ConnectKey:
-        scheme, host, port, runtime = parts
+    def _make_key(self, parts: tuple[Any, ...]) -> ConnectKey:
+        scheme, host, port, runtime, *asked = parts
+        proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
-        trust: object = None
-        if scheme == "https":
-            trust = _DEFAULT_TRUST if options.ssl_context is None else options.ssl_context
+        local = options.local_address
+        is_tls = scheme == "https" or (proxy is not None and proxy.scheme == "https")
         key = ConnectKey(
-            Host(None, scheme, host, port),
-            trust=trust,
+            host_of(scheme, host, port, proxy),
+            trust=trust_of(options) if is_tls else None,
             server_hostname=options.server_hostname if scheme == "https" else None,
             uds=options.uds,
+            local_address=(local, 0) if isinstance(local, str) else local,
             runtime=runtime,
+            proxy=proxy,
         )
         if len(self._keys) >= _MOST_KEYS:
             # A connection's key stays alive with it, and is just not found again: it idles out.
             self._keys.clear()
+        if key.forward is not None:
+            # One key for all that a forward proxy is asked for. The runtime is at its usual place.
+            key = self._keys.setdefault(("forward", proxy, None, runtime), key)
         return self._keys.setdefault(parts, key)
 
     def forget_runtime(self, runtime: Runtime) -> None:
@@ -256,12 +281,30 @@ class Engine:
         self.ledger.drop_runtime(runtime)
 
     def context_of(self, key: ConnectKey) -> Any:
-        """Return the TLS context that `key` stands for; the default one is made here, on first use."""
-        if key.trust != _DEFAULT_TRUST:
-            return key.trust
-        from pooltransport.runtime.tls import default_context  # noqa: PLC0415 - only https pays for ssl
+        """Return the TLS context that `key` stands for, as its files are now; made on first use."""
+        assert key.trust is not None, "asked only for https"
+        context = self.tls.context()
+        self._retire_outdated()
+        return context
 
-        return default_context()
+    def look_after_trust(self) -> None:
+        """Notice that the files of `ca_file` or `client_cert` changed, while nothing is dialed."""
+        self.tls.look(self.now())
+        self._retire_outdated()
+
+    def _retire_outdated(self) -> None:
+        """Let connections go that were made by what the files were before (contract 5.7)."""
+        current = self.tls.current
+        if current is self._trusted:
+            return
+        self._trusted = current
+        for conn in self.ledger.open_conns():
+            self.retire_if_outdated(conn)
+
+    def retire_if_outdated(self, conn: Connection) -> None:
+        """Give `conn` no new request if it was made with another context than is in force now."""
+        if conn.context is not None and conn.context is not self.tls.current:
+            self.ledger.apply(self.ledger.pool.retire, conn, self.now(), CloseReason.TRUST_CHANGED)
 
     def new_codec(self) -> Http1Codec:
         """Return a parser for a new connection."""
@@ -291,25 +334,60 @@ class Engine:
         function = self.options.dial
         assert function is not None, "asked only with the option"
         if is_coroutine_function(function):
-            return await function(wish)
+            return _connected(await function(wish))
 
-        def call() -> Any:
-            made = function(wish)
-            if job.is_aborted and hasattr(made, "close"):
-                made.close()
-            return made
+        # The loop's task may be gone when the callable comes back; one of both sees the other's mark.
+        came: list[Any] = []
+        gone = False
 
-        return await runtime.run_blocking(call)
+        def call() -> None:
+            came.append(function(wish))
+            if gone or job.is_aborted:
+                close_late()
+
+        def close_late() -> None:
+            for made in came:
+                if hasattr(made, "close"):
+                    made.close()
+
+        try:
+            await runtime.run_blocking(call, abandon=True)
+        except BaseException:
+            gone = True
+            close_late()
+            raise
+        return _connected(came[0])
 
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
 
 
+def _connected(made: Any) -> Any:
+    """Return what a ``dial=`` callable made; a socket must be connected, or the first write would find out."""
+    if hasattr(made, "getpeername"):
+        try:
+            made.getpeername()
+        except OSError as error:
+            made.close()
+            raise ConnectError("the dial= callable returned a socket that is not connected") from error
+    return made
+
+
 async def _close_body(request: Request) -> None:
     body = request.body
     if not body.is_empty:
         await body.aclose()
+
+
+def trust_of(options: TransportOptions) -> Trust:
+    """Return the rules by which `options` have a server verified, as a value."""
+    cert = client_cert_parts(options.client_cert)
+    return Trust(
+        options.ssl_context or "default",
+        None if options.ca_file is None else os.fspath(options.ca_file),
+        None if cert is None else cert[:2],
+    )
 
 
 def is_coroutine_function(function: Any) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _AFTER_A_FAILURE = 1.0
+_PATIENCE = 1.0  # seconds that the end of the process waits for a report that another thread is telling
 
 
 class Keeper:
@@ -26,8 +27,7 @@ class Keeper:
 
     def __call__(self) -> float | None:
         ledger = self._ledger()
-        if leaks.pending:
-            leaks.flush()
+        leaks.pending.tell()
         if ledger is None or ledger.epoch != self._epoch:
             return None
         try:
@@ -70,5 +70,5 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for ledger in tuple(_ledgers):
-        ledger.safe_point()
-    leaks.flush()
+        ledger.safe_point(_PATIENCE)
+    leaks.pending.tell(_PATIENCE)

@@ -23,6 +23,8 @@ from pooltransport.errors import NotPooled
 from pooltransport.stats import CloseReason
 from pooltransport.trace import ConnClosedInfo, Hooks
 
+from .clocks import SleepWatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -55,15 +57,18 @@ class Ledger:
         limits: Limits,
         start_dial: Callable[[DialTicket[Any], bool], None],
         now: Callable[[], float],
+        asleep: Callable[[], float],
     ) -> None:
         self.options = options
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
+        self.wake_up = SleepWatch(self, asleep)
         self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
         self._told_hooks: set[str] = set()
         self._log = leaks.LeakLog()
         self.epoch = 0
+        self.before_tick: Callable[[], object] = _nothing  # the engine's part of keeping house
         self._begin()
 
     def _begin(self) -> None:
@@ -74,7 +79,7 @@ class Ledger:
         self.leases: dict[int, Lease] = {}
         self.dials: set[DialJob] = set()
         self._dropped: deque[Lease | None] = deque()  # None: the transport itself
-        self._reports: deque[Callable[[], None]] = deque()
+        self._reports = leaks.Outbox()
         self._unsaid: list[Any] = []  # decisions that an interrupted call could not carry out
         self._on_quiet: list[Callable[[], None]] = []
         self._watcher: Runtime | None = None
@@ -170,8 +175,7 @@ class Ledger:
         """Remember who uses a connection."""
         self.leases[lease.id] = lease
         lease.conn.hooks = lease.hooks
-        if self._watcher is None:
-            self._watch(lease.conn.runtime)
+        self.keep_house(lease.conn.runtime)
 
     def _forget(self, lease: Lease) -> None:
         self.leases.pop(lease.id, None)
@@ -265,26 +269,22 @@ class Ledger:
         stats = self.snapshot()
         limit = self._limits.max_conns_per_host or self._limits.max_conns
         gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
-        report = leaks.make_report(lease, count, gauges, _thread_name(lease.thread))
+        report = leaks.make_report(lease, count, gauges, leaks.thread_name(lease.thread))
         hooks = lease.hooks or self.transport_hooks
         if hooks is not None:
             hooks.tell("leaked", report)
         if loud:
             leaks.warn_response(report)
 
-    def safe_point(self) -> None:
-        """Deliver what finalizers left to be said. Never under the mutex, never in a finalizer."""
+    def safe_point(self, patience: float = 0.0) -> None:
+        """Deliver what finalizers left to be said; wait up to `patience` seconds for another thread that does.
+        Never under the mutex, never in a finalizer.
+        """
         self.check_process()
         if self._dropped:
             self.kick()
-        while self._reports:
-            try:
-                report = self._reports.popleft()
-            except IndexError:
-                break
-            report()
-        if leaks.pending:
-            leaks.flush()
+        self._reports.tell(patience)
+        leaks.pending.tell(patience)
 
     @property
     def has_reports(self) -> bool:
@@ -302,6 +302,11 @@ class Ledger:
 
     # -- keeping house --------------------------------------------------------------------------
 
+    def keep_house(self, runtime: Runtime) -> None:
+        """See to it that somebody does, from now on; the caller runs on `runtime`."""
+        if self._watcher is None:
+            self._watch(runtime)
+
     def _watch(self, runtime: Runtime) -> None:
         from .housekeeping import Keeper  # noqa: PLC0415 - it needs the ledger
 
@@ -313,6 +318,8 @@ class Ledger:
         in seconds; None when there is nothing left to watch.
         """
         self.safe_point()
+        self.wake_up()
+        self.before_tick()
         now = self.now()
         self.apply(self.pool.expire, now)
         with self._mutex:
@@ -369,17 +376,11 @@ class Ledger:
         """In a child: close the inherited descriptors, raw, and start from nothing (contract 3.8)."""
         inherited = self.pool
         self.epoch += 1
+        leaks.forget_pending()
         self._begin()
         for conn, _, _ in inherited.conns():
             conn.stream.drop()
 
 
-def _thread_name(ident: int) -> str:
-    import sys  # noqa: PLC0415 - only a leak pays for it
-
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        for thread in threading.enumerate():
-            if thread.ident == ident:
-                return str(thread.name)
-    return str(ident)
+def _nothing() -> None:
+    return None

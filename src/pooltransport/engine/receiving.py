@@ -13,12 +13,15 @@ from pooltransport.headers import Headers
 from pooltransport.runtime.protocols import Expired
 from pooltransport.trace import FirstByteInfo, InformationalInfo
 
+from .tls_errors import refused_after_handshake
+
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
     from pooltransport.leaks import Lease
 
     from .clocks import Clocks
+    from .connection import Connection
     from .upload import Sent
 
 _AFTER_WRITE_ERROR = 0.05
@@ -118,11 +121,34 @@ def _no_answer(lease: Lease, exchange: Exchange, sent: Sent, error: OSError | No
     history = f"a connection that had served {conn.requests_served} requests" if conn.reused else "a new connection"
     return ServerClosedConnection(
         f"{lease.origin}: the server {what} without answering, on {history}, "
-        f"after {sent.bytes_written} bytes of the request were written",
+        f"after {sent.bytes_written} bytes of the request were written{_hint(conn, error)}",
         reused=conn.reused,
         idle_time=idle,
         bytes_written=sent.bytes_written,
     )
+
+
+def _hint(conn: Connection, error: OSError | None) -> str:
+    """A reset may have overtaken the alert that would have said why."""
+    if error is None and not conn.stream.cut_off:
+        return ""
+    tls, trust = conn.stream.tls, conn.key.trust if conn.key.is_tls else None
+    if conn.reused or tls is None or tls.version != "TLSv1.3" or trust is None or trust.client_cert is not None:
+        return ""
+    return "; a server that wants a client certificate (client_cert=) may end it so"
+
+
+async def refusal_behind(conn: Connection, error: OSError) -> OSError:
+    """Return the alert by which the server refused a handshake and that nobody has read, or `error`. Of
+    this request nothing was written, so that there is no answer to be lost.
+    """
+    try:
+        await conn.stream.receive(conn.runtime.now() + _AFTER_WRITE_ERROR)
+    except Expired:
+        return error
+    except OSError as found:
+        return error if refused_after_handshake(found) is None else found
+    return error
 
 
 async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent) -> Head | None:
@@ -139,5 +165,9 @@ async def answer_after_write_error(lease: Lease, exchange: Exchange, sent: Sent)
                     return None
                 sent.response_started = True
                 exchange.feed(data)
-    except (Expired, OSError, RemoteProtocolError):
+    except OSError as error:
+        if refused_after_handshake(error) is not None:
+            raise  # that is the answer
+        return None
+    except (Expired, RemoteProtocolError):
         return None

@@ -33,7 +33,7 @@ async def send(
     gzip: bool,
 ) -> Head | None:
     """Send `request`. Return None, or the final header if that came before the body was wanted, or sent."""
-    data = wire.head(request, close=close, gzip=gzip)
+    data = wire.head(request, close=close, gzip=gzip, proxy=lease.conn.key.forward)
     hooks = lease.hooks
     if hooks is not None:
         _tell_headers(hooks, data)

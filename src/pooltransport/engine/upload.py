@@ -19,7 +19,7 @@ from pooltransport.core.http1 import request as wire
 from pooltransport.errors import LocalProtocolError, WriteError
 from pooltransport.runtime.protocols import Expired, NothingWritten
 
-from .receiving import answer_after_write_error, hear
+from .receiving import answer_after_write_error, hear, refusal_behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +55,10 @@ async def write(data: bytes | memoryview, lease: Lease, clocks: Clocks, sent: Se
     try:
         await lease.conn.stream.send(data, clocks.settings.write.seconds, clocks.deadline)
     except (Expired, OSError) as error:
-        raise _write_failure(error, lease, clocks, sent) from error
+        conn, found = lease.conn, error
+        if isinstance(error, NothingWritten) and conn.stream.tls is not None and not conn.requests_served:
+            found = error if sent.bytes_written else await refusal_behind(conn, error)
+        raise _write_failure(error, lease, clocks, sent) from found
     sent.bytes_written += len(data)
 
 

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import trio
 
+from . import workers
 from .sockets import make_socket, names
 from .trio_stream import TrioStream
 
@@ -129,7 +130,9 @@ class TrioRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        if abandon:
+            return await workers.call(self.new_latch(), fn)
         return await anyio.to_thread.run_sync(fn)
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from . import workers
 from .asyncio_stream import AsyncioStream
 from .sockets import make_socket, names
 
@@ -145,8 +147,11 @@ class AsyncioRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        return await self.loop.run_in_executor(None, fn)
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        if abandon:
+            return await workers.call(self.new_latch(), fn)
+        # With the caller's context variables, as on the other colours.
+        return await self.loop.run_in_executor(None, copy_context().run, fn)
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.spawn(None, fn)

@@ -8,17 +8,18 @@ import errno
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pooltransport.stats import CloseReason
 
+from .asyncio_tls import LoopTLS, handshake, until
 from .protocols import Address, Data, Expired, NothingWritten
 from .sockets import Probe, names, stalls_at, tls_info, unsolicited
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from pooltransport.trace import TLSInfo
 
@@ -27,6 +28,7 @@ _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-
 # Reading pauses above the first and goes on below the second: two reads of the largest kind.
 _HIGH_WATER = 262_144
 _LOW_WATER = 65_536
+_ONE_MOMENT = 0.05  # s, for what has come already and only waits for the loop
 # One to ask the kernel, one to run the reader; uvloop takes one more. With TLS it may have been a session ticket.
 _TURNS_TO_DELIVER = 3
 
@@ -48,11 +50,14 @@ class AsyncioStream(asyncio.Protocol):
         "_read_at",
         "_reading_paused",
         "_sock",
+        "_loop_tls",
         "_timer",
         "_timer_at",
         "_transport",
+        "_unproven",
         "_waiter",
         "_writing_paused",
+        "cut_off",
         "half_open",
         "local_addr",
         "on_idle_event",
@@ -71,20 +76,23 @@ class AsyncioStream(asyncio.Protocol):
         self._flushed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._loop_tls: LoopTLS | None = None
         self._read_at: float | None = None
         self._ended = self._aborted = self._reading_paused = self._writing_paused = False
+        self._unproven = False  # with TLS: the server has yet to say anything in it
         self._hearing = False  # whoever waits for the flush also waits for something to receive
         self._handed_over = False  # the socket belongs to the loop's transport, made or being made
         self._error: BaseException | None = None
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
         self.half_open = False
 
     # -- making it ------------------------------------------------------------------------------
 
     async def connect(self, address: Address, at: float | None) -> None:
-        await _until(at, self._loop.sock_connect(self._sock, address.sockaddr))
+        await until(at, self._loop.sock_connect(self._sock, address.sockaddr))
         self.remote_addr, self.local_addr = names(self._sock)
         self.remote_addr = self.remote_addr or address.text
 
@@ -98,19 +106,10 @@ class AsyncioStream(asyncio.Protocol):
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str, at: float | None) -> None:
         self._handed_over = True
-        # The loop's own clock starts later and would say less; ours fires first.
-        bound = None if at is None else max(at - _monotonic(), 0.0) + 5.0
-        opening = self._loop.create_connection(
-            lambda: self,
-            sock=self._sock,
-            ssl=context,
-            server_hostname=server_hostname,
-            ssl_handshake_timeout=bound or 3600.0,
-        )
-        await _until(at, opening)
-        if self._transport is not None:
-            ssl_object = self._transport.get_extra_info("ssl_object")
-            self.tls = tls_info(ssl_object, server_hostname)
+        self._loop_tls = tls = await handshake(self._loop, self, self._sock, context, server_hostname, at)
+        if tls.made is not None and self._transport is not None:
+            self.tls = tls_info(tls.made, server_hostname)
+            self._unproven = True
 
     # -- what the loop tells --------------------------------------------------------------------
 
@@ -120,6 +119,7 @@ class AsyncioStream(asyncio.Protocol):
             self._transport.abort()  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
+        self._unproven = False
         self._chunks.append(data)
         self._buffered += len(data)
         waiter = self._waiter
@@ -136,11 +136,17 @@ class AsyncioStream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
+        self._note_cut_off()
         self._end(None)
         return self.half_open  # the loop closes the other direction too unless told otherwise
 
+    def _note_cut_off(self) -> None:
+        if self._loop_tls is not None and not self._ended:
+            self.cut_off = self._loop_tls.is_cut_off()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        self._note_cut_off()  # uvloop tells of no end before, if TLS did not
         if exc is not None and self.tls is None and not self._aborted:
             self._salvage()
         self._end(exc)
@@ -188,12 +194,23 @@ class AsyncioStream(asyncio.Protocol):
     # -- I/O ------------------------------------------------------------------------------------
 
     async def send(self, data: Data, stall: float | None, at: float | None) -> None:
+        if self._unproven:
+            await self._hear_refusal()
         transport = self._writable()
         transport.write(data)
         while self._writing_paused:
             await self._flush(transport, stall, at)
         if self._transport is None and self._error is not None:
             raise self._broken()
+
+    async def _hear_refusal(self) -> None:
+        """Let the loop read the alert by which the server refuses the handshake, if it has come: what is
+        written now would be answered by a reset, and that would be all that is known.
+        """
+        if self._probe.events() and self._probe.tls_end_waits():
+            self._unproven = False
+            with contextlib.suppress(Expired, OSError):
+                await self.receive(_monotonic() + _ONE_MOMENT)
 
     def _writable(self) -> asyncio.Transport:
         transport = self._transport
@@ -204,6 +221,8 @@ class AsyncioStream(asyncio.Protocol):
 
     async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
         view = memoryview(data)
+        if self._unproven:
+            await self._hear_refusal()
         self._hearing = True
         try:
             while True:
@@ -277,6 +296,13 @@ class AsyncioStream(asyncio.Protocol):
     def receive_nowait(self) -> bytes | None:
         return self._take() if self._chunks else None
 
+    def read_ready(self) -> bytes | None:
+        if self._chunks:
+            return self._take()
+        transport = self._transport
+        over = self._ended or transport is None or transport.is_closing() or self._probe.gone()
+        return b"" if over else None
+
     def _take(self) -> bytes:
         data = self._chunks.popleft()
         self._buffered -= len(data)
@@ -311,7 +337,7 @@ class AsyncioStream(asyncio.Protocol):
     def check(self) -> CloseReason | None:
         """The loop tells of ends, but only when it gets its turn: code that held it up for a moment
         may find a connection that ended meanwhile. One poll closes that gap; with TLS a readable
-        socket may be a session ticket, so only an end counts.
+        socket may be a session ticket, so only an end counts, the kernel's or TLS's.
         """
         if self._chunks:
             return unsolicited(self._chunks[0][:16])
@@ -320,7 +346,8 @@ class AsyncioStream(asyncio.Protocol):
             return CloseReason.SERVER_CLOSED_IDLE
         if self.tls is None:
             return self._probe.check()
-        return CloseReason.SERVER_CLOSED_IDLE if self._probe.gone() else None
+        ended = self._probe.gone() or (self._probe.events() and self._probe.tls_end_waits())
+        return CloseReason.SERVER_CLOSED_IDLE if ended else None
 
     def hung_up(self) -> bool:
         return False  # the loop tells
@@ -364,17 +391,3 @@ class AsyncioStream(asyncio.Protocol):
         if self._aborted:
             return OSError(errno.ECONNABORTED, "the connection was aborted")
         return BrokenPipeError(errno.EPIPE, "the peer closed the connection")
-
-
-async def _until(at: float | None, work: Coroutine[Any, Any, Any]) -> None:
-    if at is None:
-        await work
-        return
-    scope = asyncio.timeout(max(at - _monotonic(), 0.0))
-    try:
-        async with scope:
-            await work
-    except TimeoutError:
-        if scope.expired():
-            raise Expired from None
-        raise

@@ -36,10 +36,13 @@ class NothingWritten(OSError):
 
 
 class SocketOptions(NamedTuple):
-    """What is set on a socket before it connects."""
+    """What is set on a socket before it connects.
 
-    local_address: tuple[str, int] | None
-    keepalive: bool
+    `keepalive`: seconds without traffic, seconds between probes, number of probes; None for none.
+    """
+
+    local_address: tuple[Any, ...] | None
+    keepalive: tuple[int, int, int] | None
     extra: tuple[tuple[int, int, int | bytes], ...]
 
 
@@ -78,6 +81,10 @@ class Stream(Protocol):
     on_idle_event: Callable[[CloseReason], None] | None
     half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
 
+    @property
+    def cut_off(self) -> bool:
+        """Report whether the stream ended without the peer's TLS having said that it would."""
+
     async def open(self) -> None:
         """Get ready for I/O without TLS."""
 
@@ -105,6 +112,11 @@ class Stream(Protocol):
 
     def receive_nowait(self) -> bytes | None:
         """Return bytes that are there already without asking the kernel, or None."""
+
+    def read_ready(self) -> bytes | None:
+        """Return bytes that have come, asking the kernel; ``b""`` at the end, also a broken one; None
+        if there is nothing; never blocks. For what lies over this stream.
+        """
 
     def surplus(self) -> bool:
         """Report, without asking the kernel, whether bytes came that nobody has received."""
@@ -165,8 +177,10 @@ class Runtime(Protocol):
     async def adopt(self, sock: Any) -> Stream:
         """Make a stream of a connected socket that a ``dial=`` callable made."""
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
-        """Run `fn`, which may block, without holding up the loop."""
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
+        """Run `fn`, which may block, without holding up the loop. With `abandon` it may block for long:
+        it takes no thread of those that others wait for, and a cancellation leaves it behind.
+        """
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do `fn` without making the caller wait where that is possible; threads do it at once."""

@@ -22,6 +22,7 @@ from pooltransport.stats import CloseReason
 
 from .protocols import Address, Data, Expired, NothingWritten
 from .sockets import ONE_RECORD, READ_SIZE, Probe, names, stalls_at, tls_info, unsolicited
+from .tls import note_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class ThreadStream:
         "_probe",
         "_sock",
         "_timeout",
+        "cut_off",
         "half_open",
         "local_addr",
         "on_idle_event",
@@ -64,6 +66,7 @@ class ThreadStream:
         self._probe = Probe(sock)
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
         self.half_open = False
 
@@ -88,12 +91,17 @@ class ThreadStream:
         self._enter()
         try:
             self._set_timeout(at)
-            wrapped = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+            wrapped = context.wrap_socket(
+                self._sock,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,  # see `cut_off`
+            )
             # Published before the look at `_aborted`: an abort that shut down the old object has set it.
             self._sock = wrapped
             if self._aborted:
                 raise OSError(errno.ECONNABORTED, "the connection was aborted")
-            wrapped.do_handshake()
+            self._shake_hands(wrapped, at)
             self.tls = tls_info(wrapped, server_hostname)
         except TimeoutError as error:
             if error.errno is None:
@@ -101,6 +109,25 @@ class ThreadStream:
             raise
         finally:
             self._leave()
+
+    def _shake_hands(self, sock: ssl.SSLSocket, at: float | None) -> None:
+        """Handshake without blocking inside of it: a truststore context is locked while a handshake of
+        its is under way, and one dead server would hold up all others.
+        """
+        self._timeout = 0.0
+        sock.settimeout(0.0)
+        while True:
+            try:
+                sock.do_handshake()
+            except ssl.SSLWantReadError:
+                self._probe.wait(at)
+            except ssl.SSLWantWriteError:
+                self._probe.wait(at, writable=True)
+            except ssl.SSLError as error:
+                note_shown(error, sock)
+                raise
+            else:
+                return
 
     async def send(self, data: Data, stall: float | None, at: float | None) -> None:
         self._enter_to_write()
@@ -193,6 +220,8 @@ class ThreadStream:
                     if at is None or _monotonic() < at:
                         continue
                     raise Expired from None
+                except ssl.SSLEOFError:
+                    data, self.cut_off = b"", True
                 if not data and self._aborted:
                     raise OSError(errno.ECONNABORTED, "the connection was aborted")
                 return data
@@ -220,29 +249,36 @@ class ThreadStream:
         except OSError:
             return CloseReason.BAD_STATE
         try:
-            if isinstance(self._sock, ssl.SSLSocket):
-                return self._check_tls(self._sock)
-            return self._probe.check()
+            if not isinstance(self._sock, ssl.SSLSocket):
+                return self._probe.check()
+            # A session ticket makes a healthy TLS 1.3 connection readable, so one read must decide
+            # (contract 3.5): "want read" is healthy, a byte is unsolicited, an end is an end.
+            data = self.read_ready()
+            return None if data is None else unsolicited(data[:16])
         finally:
             self._leave()
 
-    def _check_tls(self, sock: ssl.SSLSocket) -> CloseReason | None:
-        """A session ticket makes a healthy TLS 1.3 connection readable, so one read must decide
-        (contract 3.5): "want read" is healthy, a byte is unsolicited, an end is an end.
-        """
-        if sock.pending():
-            return CloseReason.UNSOLICITED_DATA
-        if not self._probe.events():
-            return None
-        self._timeout = 0.0
-        sock.settimeout(0.0)
+    def read_ready(self) -> bytes | None:
         try:
-            data = sock.recv(1)
-        except ssl.SSLWantReadError:
+            self._enter()
+        except OSError:
+            return b""
+        try:
+            if self._early is not None:
+                data, self._early = self._early, None
+                return data
+            sock = self._sock
+            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()) and not self._probe.events():
+                return None
+            self._timeout = 0.0
+            sock.settimeout(0.0)
+            return sock.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError:
-            return CloseReason.SERVER_CLOSED_IDLE
-        return unsolicited(data)
+            return b""
+        finally:
+            self._leave()
 
     def hung_up(self) -> bool:
         try:

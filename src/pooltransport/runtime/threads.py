@@ -104,7 +104,7 @@ class ThreadRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:  # noqa: ARG002 - a worker's
         return fn()
 
     async def detach(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:

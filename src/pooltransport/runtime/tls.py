@@ -1,47 +1,38 @@
-"""TLS: the shared default context, and TLS over memory for runtimes without their own."""
+"""TLS over memory for runtimes without their own, and what the leaves share about it."""
 
 from __future__ import annotations
 
-import os
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pooltransport.trace import TLSInfo
 
 from .sockets import READ_SIZE, tls_info
 
-# One context for each set of trusted certificates: building one costs about 25 ms and 1 MB.
-_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+# Under this name the certificates that a peer has shown stay with the error that refused them.
+_SHOWN = "shown_certificates"
 
 
-def default_context() -> ssl.SSLContext:
-    """Return the shared context: certifi's authorities, or those of ``SSL_CERT_FILE`` and
-    ``SSL_CERT_DIR`` when set (as Go does); TLS 1.2 at least; made on first use and again when the
-    file changes.
-    """
-    file, directory = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
-    if file is None and directory is None:
-        import certifi  # noqa: PLC0415 - only a first https dial pays for it
-
-        file = certifi.where()
-    key = (file, directory, _changed(file))
-    context = _contexts.get(key)
-    if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(cafile=file, capath=directory)
-        context.set_alpn_protocols(["http/1.1"])
-        # Two threads may build it at once; one wins, and both are right.
-        context = _contexts.setdefault(key, context)
-    return context
-
-
-def _changed(path: str | None) -> float:
+def note_shown(error: ssl.SSLError, ssl_object: Any) -> None:
+    """Leave with `error` the certificates that the peer has shown; the leaf, whose exception it is, calls it."""
     try:
-        return os.stat(path).st_mtime if path is not None else 0.0
-    except OSError:
-        return 0.0
+        # Public from Python 3.13 on, as bytes only; what the private one returns is what truststore uses, too.
+        chain = ssl_object._sslobj.get_unverified_chain()  # noqa: SLF001 - see above
+        vars(error)[_SHOWN] = [cert.get_info() for cert in chain or ()]
+    except (AttributeError, ssl.SSLError, ValueError):
+        return  # another Python: the error says less
+
+
+def shown_with(error: ssl.SSLError) -> list[dict[str, Any]]:
+    """Return the certificates that the peer showed, its own first, as `ssl.SSLSocket.getpeercert` would."""
+    found: list[dict[str, Any]] = vars(error).get(_SHOWN, [])
+    return found
+
+
+def accepts_cut_off(context: ssl.SSLContext) -> bool:
+    """Report whether the context's owner wants an end without close_notify to be as good as one with it."""
+    return bool(context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 
 
 class TLSPump:
@@ -50,13 +41,14 @@ class TLSPump:
     `start`, `write` and `read` work on the plain side; `feed` and `take` on the wire side.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "info")
+    __slots__ = ("_incoming", "_object", "_outgoing", "cut_off", "info")
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.info: TLSInfo | None = None
+        self.cut_off = False  # the wire ended without the peer's close_notify
 
     def handshake(self, server_hostname: str) -> bool:
         """Go on with the handshake; report whether it is done. Raises `ssl.SSLError`."""
@@ -64,6 +56,9 @@ class TLSPump:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLError as error:
+            note_shown(error, self._object)
+            raise
         self.info = tls_info(self._object, server_hostname)
         return True
 
@@ -77,7 +72,10 @@ class TLSPump:
             return self._object.read(READ_SIZE)
         except ssl.SSLWantReadError:
             return None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLEOFError:
+            self.cut_off = True
             return b""
 
     def feed(self, data: bytes) -> None:

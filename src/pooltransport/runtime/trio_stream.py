@@ -202,6 +202,10 @@ class TrioStream:
     def receive_nowait(self) -> bytes | None:
         return None
 
+    @property
+    def cut_off(self) -> bool:
+        return self._pump is not None and self._pump.cut_off
+
     def surplus(self) -> bool:
         return bool(self._early)
 
@@ -253,19 +257,29 @@ class TrioStream:
         """As on threads: with TLS a readable socket may be a session ticket; one read decides."""
         if self._aborted:
             return _closed_idle()
-        pump = self._pump
-        if pump is None:
+        if self._pump is None:
             return self._probe.check()
-        data = pump.read()
-        while data is None and self._probe.events():
-            try:
-                pump.feed(self._sock.recv(READ_SIZE))
-            except BlockingIOError:
-                break
-            except OSError:
-                return _closed_idle()
-            data = pump.read()
+        data = self.read_ready()
         return None if data is None else unsolicited(data[:16])
+
+    def read_ready(self) -> bytes | None:
+        if self._aborted:
+            return b""
+        pump = self._pump
+        data, self._early = self._early, None
+        try:
+            if data is None and pump is not None:
+                data = pump.read()
+            while data is None and self._probe.events():
+                data = self._sock.recv(READ_SIZE)
+                if pump is not None:
+                    pump.feed(data)
+                    data = pump.read()
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        return data
 
     def hung_up(self) -> bool:
         return not self._aborted and self._probe.gone()

@@ -10,10 +10,14 @@ from __future__ import annotations
 import _thread
 import os
 import time
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .protocols import Latch
 
     Tick = Callable[[], float | None]
 
@@ -81,6 +85,27 @@ def submit(job: Callable[[], None]) -> None:
     else:
         worker.job = job
         worker.wake.release()
+
+
+async def call(latch: Latch, fn: Callable[[], Any]) -> Any:
+    """Run `fn` on a worker, with the caller's context variables, and return or raise what came of it.
+    Who is cancelled meanwhile leaves it behind: it keeps no loop, executor or process alive.
+    """
+    outcome: list[tuple[Any, BaseException | None]] = []
+
+    def job() -> None:
+        try:
+            outcome.append((fn(), None))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            outcome.append((None, error))
+        latch.set()
+
+    submit(partial(copy_context().run, job))
+    await latch.wait(None)
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
 
 
 def watch(tick: Tick) -> None:

@@ -95,6 +95,7 @@ class FakeRuntime:
         lazy_close: bool = False,
     ) -> None:
         self.clock = ManualClock()
+        self.seconds_asleep = 0.0  # a test adds to it: the machine was suspended, and the clock stood still
         self.resolver = FakeResolver()
         self.on_dial = on_dial
         self.dials: list[FakeDial] = []
@@ -256,7 +257,7 @@ class FakeRuntime:
         """Refuse: there are no sockets here."""
         raise NotImplementedError(f"the fake network cannot adopt {sock!r}")
 
-    async def run_blocking(self, fn: Callable[[], Any]) -> Any:
+    async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:  # noqa: ARG002 - no thread
         """Call `fn`, in a turn of its own."""
         await self.wait("run_blocking", lambda: True, None)
         return fn()
@@ -291,6 +292,7 @@ class FakeTransport(AsyncTransport):
     def __init__(self, runtime: FakeRuntime, **options: Unpack[OptionsDict]) -> None:
         self.runtime = runtime
         self._now = runtime.now
+        self._asleep = lambda: runtime.seconds_asleep
         super().__init__(**options)
         if "resolver" not in options:
             self._engine.resolver = runtime.resolver  # type: ignore[assignment]  # the half of it that is used
@@ -302,7 +304,7 @@ class FakeTransport(AsyncTransport):
         """Check every invariant of the pool, and that each open stream is accounted for by it."""
         pool = self._engine.ledger.pool
         pool.check()
-        known = {id(conn.stream) for conn, _, _ in pool.conns()}
+        known = {id(getattr(conn.stream, "inner", conn.stream)) for conn, _, _ in pool.conns()}
         dialing = {id(dial.stream) for dial in self.runtime.dials if not dial.ended}
         strays = [s for s in self.runtime.open_streams if id(s) not in known | dialing]
         stats = self.stats()

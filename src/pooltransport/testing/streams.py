@@ -6,7 +6,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pooltransport.resolver import Lookup
+from pooltransport.resolver import Lookup, normalise
 from pooltransport.runtime.protocols import Expired
 from pooltransport.stats import CloseReason
 from pooltransport.trace import TLSInfo
@@ -46,6 +46,7 @@ class FakeStream:
         self.remote_addr = address
         self.local_addr = f"192.0.2.200:{40_000 + len(runtime.streams)}"
         self.tls: TLSInfo | None = None
+        self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
         self.on_sent: Callable[[FakeStream], object] | None = None
         self.sent = bytearray()
@@ -64,9 +65,9 @@ class FakeStream:
             self._inbox.append(piece)
             self._tell_idle(CloseReason.UNSOLICITED_DATA)
 
-    def end(self) -> None:
-        """End the stream, after what was fed."""
-        self._ended = True
+    def end(self, *, cut_off: bool = False) -> None:
+        """End the stream, after what was fed; `cut_off`: without TLS's word for it."""
+        self._ended, self.cut_off = True, cut_off
         self._tell_idle(CloseReason.SERVER_CLOSED_IDLE)
 
     def fail(self, error: OSError | None = None) -> None:
@@ -166,6 +167,12 @@ class FakeStream:
     def receive_nowait(self) -> bytes | None:
         """Return a piece that is there, or None."""
         return self._inbox.popleft() if self._inbox else None
+
+    def read_ready(self) -> bytes | None:
+        """Return a piece that is there, ``b""`` at the end, or None."""
+        if self._inbox:
+            return self._inbox.popleft()
+        return b"" if self.hung_up() or not self.is_open else None
 
     def surplus(self) -> bool:
         """Report whether there are pieces that nobody has received."""
@@ -279,13 +286,15 @@ class FakeResolver:
         self.names: dict[str, Sequence[str] | Exception] = {}
         self.asked: list[str] = []
         self._inflight: dict[str, Lookup] = {}
+        self._ports: dict[str, int] = {}
 
-    def start(self, host: str, port: int) -> tuple[Lookup, bool]:  # noqa: ARG002 - the seam's signature
+    def start(self, host: str, port: int) -> tuple[Lookup, bool]:
         """Begin a look-up, or join the one under way."""
         lookup = self._inflight.get(host)
         if lookup is not None:
             return lookup, True
         self.asked.append(host)
+        self._ports[host] = port
         lookup = self._inflight[host] = Lookup()
         if host in self.names:
             self.answer(host, self.names[host])
@@ -295,7 +304,7 @@ class FakeResolver:
         """Answer the look-up of `host` that is under way."""
         rows: Any = ()
         if not isinstance(answer, Exception):
-            rows = answer
+            rows = normalise(answer, self._ports[host])
         self._inflight.pop(host).finish(rows, answer if isinstance(answer, Exception) else None)
 
     def grow(self, now: float) -> None:

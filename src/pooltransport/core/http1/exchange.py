@@ -244,12 +244,20 @@ class Exchange:
             self._pending = self._codec.take_rest()
         return data
 
-    def end_of_stream(self, bytes_read: int) -> None:
+    def end_of_stream(self, bytes_read: int, *, cut_off: bool = False) -> None:
         """Take the end of the connection inside the body: the clean end of one until close.
 
-        Raises `IncompleteBody` where the framing says that more should have come.
+        Raises `IncompleteBody` where the framing says that more should have come, and where nothing but
+        the end itself says that it is all, and that was `cut_off`: TLS ended without close_notify, as
+        anybody on the way can make it do (RFC 9112 section 9.8).
         """
         if self.framing is Framing.UNTIL_CLOSE:
+            if cut_off:
+                raise IncompleteBody(
+                    "the connection ended without TLS's close_notify, and nothing else says where the body ends: "
+                    f"after {bytes_read} bytes it may have been cut off",
+                    bytes_read=bytes_read,
+                )
             self.complete = True
             self.left = 0
             return

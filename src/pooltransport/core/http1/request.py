@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pooltransport.models import Request
+    from pooltransport.proxy_url import Proxy
 
 # Go sends "Content-Length: 0" for these alone (row WRITE-05): servers may refuse them without it.
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
@@ -16,16 +17,21 @@ _NO_GZIP = frozenset((b"accept-encoding", b"range"))
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def head(request: Request, *, close: bool, gzip: bool = False) -> bytes:
+def head(request: Request, *, close: bool, gzip: bool = False, proxy: Proxy | None = None) -> bytes:
     """Return the request line and header section: Host first, the caller's fields in their order and
     case, then the framing. `close` adds ``Connection: close`` where the caller did not, `gzip` the coding
-    that we take off again (`takes_gzip`).
+    that we take off again (`takes_gzip`). `proxy` is a forward proxy: it is told the whole address, and who
+    asks, unless the caller says so itself.
     """
     items = request.raw_header_items()
-    parts = [
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode("ascii"), _target(request), request.host_header)
-    ]
+    target = _target(request)
+    if proxy is not None and request.method != "CONNECT":
+        # The URL's host, not the caller's Host, decides where a proxy goes (RFC 9112 section 3.2.2).
+        target = b"%b://%b%b" % (request.url.scheme.encode("ascii"), request.url.host_header, target)
+    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode("ascii"), target, request.host_header)]
     parts += [b"%b: %b\r\n" % item for item in items if item[0].lower() not in _OURS]
+    if proxy is not None and (who := proxy.authorization) and not _has_field(request, b"proxy-authorization"):
+        parts.append(b"Proxy-Authorization: %b\r\n" % who)
     parts.append(_framing(request))
     if gzip:
         parts.append(b"Accept-Encoding: gzip\r\n")
@@ -78,6 +84,10 @@ def says_close(request: Request) -> bool:
 def expects_continue(request: Request) -> bool:
     """Report whether the request waits for 100 (Continue) before its body (RFC 9110 section 10.1.1)."""
     return not request.body.is_empty and _has_token(request, b"expect", b"100-continue")
+
+
+def _has_field(request: Request, name: bytes) -> bool:
+    return any(key.lower() == name for key, _ in request.raw_header_items())
 
 
 def _has_token(request: Request, name: bytes, token: bytes) -> bool:
