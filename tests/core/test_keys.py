@@ -24,3 +24,12 @@ def test_equal_budgets_and_keys_by_identity():
     one, two = (key(Host(None, "http", "example.com", 80)) for _ in range(2))
     assert one.host == two.host
     assert one != two
+
+
+def test_parts_are_all_that_tells_two_keys_apart():
+    host = Host(None, "http", "example.com", 80)
+    one, two = (
+        ConnectKey(host, trust=None, server_hostname=None, uds=uds, runtime=None) for uds in (None, "/run/x.sock")
+    )
+    assert key(host).parts == one.parts
+    assert one.parts != two.parts

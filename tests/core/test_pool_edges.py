@@ -243,3 +243,18 @@ def test_a_drained_connection_is_one_like_any_other():
     driver.put(conn)
     assert (driver.stats.draining, driver.stats.idle) == (0, 1)
     assert driver.ask("a1") == conn
+
+
+def test_a_machine_that_slept():
+    """Every connection is older than the clock says: idle ones by their timeout, hints and lifetimes too."""
+    driver = Driver()
+    (plain,) = driver.make_idle("a1")
+    hinted = driver.make("b1")
+    driver.put(hinted, idle_timeout=50.0)
+    aged = driver.make("c1", retire_at=driver.now + 1000)
+    assert driver.apply(driver.pool.slept(40.0, driver.now)) == []
+    assert driver.pool.next_expiry() == driver.now + 10
+    assert driver.apply(driver.pool.slept(45.0, driver.now)) == [Close(hinted, CloseReason.IDLE_TIMEOUT)]
+    assert driver.apply(driver.pool.slept(5.0, driver.now)) == [Close(plain, CloseReason.IDLE_TIMEOUT)]
+    driver.apply(driver.pool.slept(910.0, driver.now))
+    assert driver.put(aged) == [Close(aged, CloseReason.MAX_LIFETIME)]

@@ -6,7 +6,7 @@ import pytest
 
 from pooltransport.core.http1.codec import Head
 from pooltransport.core.http1.exchange import Exchange, Framing, has_gzip_body, parse_keep_alive
-from pooltransport.errors import RemoteProtocolError
+from pooltransport.errors import IncompleteBody, RemoteProtocolError
 
 
 class LaxCodec:
@@ -203,3 +203,16 @@ class TestChunks:
 def test_bodies_in_gzip(fields, status, expected):
     exchange = exchange_of(*fields, status=status)
     assert has_gzip_body(Head(status, "", "1.1", fields), exchange) is expected
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_the_end_of_a_body_until_close(cut_off):
+    """TLS that ended without a word may have been cut off (RFC 9112 section 9.8)."""
+    exchange = exchange_of()
+    if cut_off:
+        with pytest.raises(IncompleteBody, match="cut off") as caught:
+            exchange.end_of_stream(7, cut_off=True)
+        assert caught.value.bytes_read == 7
+    else:
+        exchange.end_of_stream(7)
+    assert exchange.complete is not cut_off

@@ -8,10 +8,11 @@ from pooltransport import Request
 from pooltransport.core.http1 import request as wire
 from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.errors import RemoteProtocolError
+from pooltransport.proxy_url import parse_proxy
 
 
-def head(*args, close=False, gzip=False, **fields):
-    return wire.head(Request(*args, **fields), close=close, gzip=gzip)
+def head(*args, close=False, gzip=False, proxy=None, **fields):
+    return wire.head(Request(*args, **fields), close=close, gzip=gzip, proxy=proxy)
 
 
 class TestTargets:
@@ -30,6 +31,22 @@ class TestTargets:
 
     def test_every_other_asks_for_the_path(self):
         assert head("GET", "http://a.test/x?y").startswith(b"GET /x?y HTTP/1.1\r\nHost: a.test\r\n")
+
+
+class TestForwarded:
+    PROXY = parse_proxy("http://user:word@proxy.test:3128")
+
+    def test_the_whole_address_and_who_asks(self):
+        data = head("GET", "http://a.test:81/x", proxy=self.PROXY, headers={"Host": "b.test"})
+        assert data.startswith(b"GET http://a.test:81/x HTTP/1.1\r\nHost: b.test\r\n")
+        assert b"\r\nProxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in data
+
+    def test_the_caller_says_who_asks(self):
+        data = head("GET", "http://a.test/", proxy=self.PROXY, headers={"proxy-authorization": "mine"})
+        assert data.lower().count(b"proxy-authorization") == 1
+
+    def test_a_tunnel_of_the_callers_own(self):
+        assert head("CONNECT", "http://a.test/", proxy=self.PROXY).startswith(b"CONNECT a.test:80 HTTP/1.1\r\n")
 
 
 class TestClose:
