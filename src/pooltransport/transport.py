@@ -10,8 +10,9 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
-from .engine.engine import Engine, is_coroutine_function
+from .engine.engine import Engine
 from .engine.lifecycle import Closing, drain, warm
 from .engine.sync import run_sync
 from .errors import ConfigError, InvalidRequest

@@ -363,7 +363,7 @@ def _server_at(host: str, port: int):
     from tests.support.server import ScriptedServer
 
     class Here(ScriptedServer):
-        def _listen(self, backlog):
+        def _listen(self, backlog, bound):
             listener = socket.create_server((host, port), backlog=backlog)
             self.host = host
             return listener

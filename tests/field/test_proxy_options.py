@@ -14,6 +14,7 @@ import pytest
 import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.kernel import options_to
+from tests.support.neighbours import black_hole
 from tests.support.proxies import KINDS, HttpProxy, SocksProxy
 from tests.support.responders import ok
 
@@ -62,6 +63,8 @@ class Setting(NamedTuple):
             return await c.fetch(self.origin.url)
 
         options = {"proxy": self.url(), "ssl_context": self.context, **options}
+        if "ca_file" in options:
+            del options["ssl_context"]  # the two exclude each other
         return run_colour(colour, body or once, **options)
 
 
@@ -128,6 +131,19 @@ def test_row_51_resolver(colour, setting, kind):
 
     assert through.run(colour, resolver=resolve, proxy=through.url("localhost")) == b"hello"
     assert asked == [("localhost", through.proxy.port)]
+
+
+@tries("happy_eyeballs_delay")
+def test_row_51_happy_eyeballs_delay(colour, setting, kind):
+    """The proxy's name has an address that is silent: the other one is tried after the delay."""
+    through = setting(kind)
+    silent = socket.socket()
+    silent.bind(("127.0.0.2", through.proxy.port))
+    with black_hole(silent):
+        options = {"proxy": through.url("localhost"), "resolver": lambda host, port: ["127.0.0.2", "127.0.0.1"]}
+        began = time.monotonic()
+        assert through.run(colour, happy_eyeballs_delay=0.1, **options) == b"hello"
+        assert 0.1 <= time.monotonic() - began < 1.0
 
 
 @tries("socket_options")
@@ -254,6 +270,25 @@ def test_row_51_trace(colour, setting, kind):
     place = f"127.0.0.1:{through.proxy.port}"
     layers = through.kind.startswith("https") + (through.origin.tls is not None)
     assert told == [place, place, *["tls"] * layers, place]
+
+
+@tries("ca_file")
+def test_row_51_ca_file(colour, setting, kind, tls_ca, tmp_path):
+    tls_ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    assert setting(kind).run(colour, ca_file=tmp_path / "ca.pem") == b"hello"
+
+
+@tries("client_cert", OVER_TLS)
+def test_row_51_client_cert(colour, setting, kind, tls_ca, server_cert, tmp_path):
+    """Whoever asks for it gets it: the proxy, or the origin in the tunnel."""
+    tls_ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls_ca.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_cert.configure_cert(asking)
+    tls_ca.configure_trust(asking)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    through = setting(kind, origin_tls=asking, proxy_tls=asking)
+    assert through.run(colour, ca_file=tmp_path / "ca.pem", client_cert=tmp_path / "client.pem") == b"hello"
 
 
 def test_row_51_nothing_is_left_out():

@@ -54,8 +54,7 @@ def test_refused(colour):
         error = caught.value
         assert isinstance(error, ConnectionError)
         assert not error.may_have_been_processed
-        (attempt,) = error.attempts
-        assert (attempt.address, attempt.errno) == (f"127.0.0.1:{port}", errno.ECONNREFUSED)
+        assert [(tried.address, tried.errno) for tried in error.attempts] == [(f"127.0.0.1:{port}", errno.ECONNREFUSED)]
         assert "secret-path" not in str(error)
         assert c.transport.stats().dial_errors == 1
 
@@ -70,7 +69,9 @@ def test_a_name_that_is_none(make_world):
     trace = ClientTrace(**{name: (lambda info, name=name: told.append(name)) for name in names})
     world = make_world(Answers(OK))
     world.runtime.resolver.names["nowhere.test"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    with pytest.raises(DNSError, match="cannot resolve 'nowhere.test': .*Name or service not known") as caught:
+    with pytest.raises(
+        DNSError, match="cannot resolve 'nowhere.test': unknown name: Name or service not known"
+    ) as caught:
         world.runtime.run(world.get("http://nowhere.test/", trace=trace))
     assert told == ["dns_start", "dns_done"]
     assert isinstance(caught.value.__cause__, socket.gaierror)

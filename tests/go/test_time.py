@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -13,21 +14,23 @@ import pooltransport as pt
 from tests.support import responders
 from tests.support.colours import run_colour
 from tests.support.field import wait_quiet
+from tests.support.lag import Lag
 from tests.support.neighbours import Neighbours
 from tests.support.responders import Responder, head, ok, slow, stall
 
 
 async def fails(c, kind, call, *, phase, setting, seconds, late=0.1):
     """Await `call`, which must time out, and compare what the error says and when it came."""
-    began = time.monotonic()
-    with pytest.raises(pt.TransportTimeout) as caught:
-        await call
-    took = time.monotonic() - began
+    with Lag() as lag:
+        began = time.monotonic()
+        with pytest.raises(pt.TransportTimeout) as caught:
+            await call
+        took = time.monotonic() - began
     error = caught.value
     assert type(error) is kind, repr(error)
     assert isinstance(error, TimeoutError)
     assert (error.phase, error.setting, error.seconds) == (phase, setting, seconds)
-    assert -0.01 <= took - seconds <= late
+    assert -0.01 <= took - seconds <= late + 3 * lag.worst
     await wait_quiet(c)
     return error
 
@@ -42,14 +45,15 @@ def test_one_clock_over_all_addresses(colour):
             call = c.get(hosts.url)
             error = await fails(c, pt.ConnectTimeout, call, phase="connect", setting="dial_timeout", seconds=0.5)
             assert [attempt.address for attempt in error.attempts] == [f"{host}:{hosts.port}" for host in hosts.hosts]
-            assert f"127.0.0.2:{hosts.port}: no answer within 0.5 s" in str(error)
+            assert re.search(rf"127.0.0.2:{hosts.port}: no answer within 0\.(5|4\d) s", str(error))
             assert f"127.0.0.3:{hosts.port}: no answer within 0.2" in str(error)
 
         run_colour(colour, body, resolver=hosts.resolve, dial_timeout=0.5)
 
 
 @pytest.mark.go("TIME-01")
-def test_each_address_has_its_share(colour):
+def test_each_address_has_its_share():
+    """Two seconds, so in one colour; tests/engine/test_racing.py has the rule."""
     with Neighbours("127.0.0.2", "127.0.0.3") as hosts:
         hosts.black_hole("127.0.0.2")
         hosts.serve("127.0.0.3", ok())
@@ -59,7 +63,7 @@ def test_each_address_has_its_share(colour):
             assert await c.fetch(hosts.url) == b"hello"
             assert time.monotonic() - began == pytest.approx(2.0, abs=0.15)
 
-        run_colour(colour, body, resolver=hosts.resolve, dial_timeout=4.0, happy_eyeballs_delay=None)
+        run_colour("threads", body, resolver=hosts.resolve, dial_timeout=4.0, happy_eyeballs_delay=None)
 
 
 @pytest.mark.go("TIME-02")

@@ -11,6 +11,7 @@ from .server import ScriptedServer
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterator
     from typing import Self
 
     from .server import Handler
@@ -65,17 +66,8 @@ class Neighbours:
         return server
 
     def black_hole(self, host: str) -> None:
-        """Let `host` answer nothing: it listens, and its backlog is full, so that the kernel drops what comes."""
-        listener = self._open.enter_context(self._take(host))
-        listener.listen(0)
-        for _ in range(8):
-            filler = self._open.enter_context(_socket(host))
-            filler.settimeout(0.05)
-            try:
-                filler.connect((host, self.port))
-            except TimeoutError:
-                return
-        raise RuntimeError(f"the backlog of {host} does not fill up")
+        """Let `host` answer nothing."""
+        self._open.enter_context(black_hole(self._take(host)))
 
     def kill(self, host: str) -> None:
         """Stop the server of `host`, its connections with it; the address refuses from now on."""
@@ -91,6 +83,24 @@ class Neighbours:
         self._open.close()
         for sock in self._bound.values():
             sock.close()
+
+
+@contextlib.contextmanager
+def black_hole(bound: socket.socket) -> Iterator[None]:
+    """Let the address of `bound` answer nothing: its backlog is full, so that the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(bound).listen(0)
+        address = bound.getsockname()[:2]
+        for _ in range(8):
+            filler = stack.enter_context(_socket(address[0]))
+            filler.settimeout(0.05)
+            try:
+                filler.connect(address)
+            except TimeoutError:
+                break
+        else:
+            raise RuntimeError(f"the backlog of {address} does not fill up")
+        yield
 
 
 def _socket(host: str) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import select
 import socket
@@ -124,31 +125,34 @@ class SocksProxy:
 
 
 def relay(conn: ServerConn, upstream: socket.socket) -> None:
-    """Carry bytes both ways until one side ends. One thread: a TLS object serves no two at once."""
-    for sock in (conn.sock, upstream):
-        sock.settimeout(TIMEOUT)
-    rest = conn._buffer
+    """Carry bytes both ways until one side ends. One thread: a TLS object serves no two at once. A side that takes
+    nothing holds up what goes to it, and not what comes from it.
+    """
+    waiting = {conn.sock: b"", upstream: conn._buffer}  # what is still to be sent to each
     conn._buffer = b""
-    upstream.sendall(rest)
+    other = {conn.sock: upstream, upstream: conn.sock}
+    for sock in other:
+        sock.settimeout(0)
     while not conn.server.stopping.is_set():
-        pending = isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending()
-        ready = [conn.sock] if pending else select.select([conn.sock, upstream], [], [], 0.1)[0]
-        for sock in ready:
+        sources = [sock for sock in other if not waiting[other[sock]]]
+        pending = conn.sock in sources and isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending() > 0
+        readable, writable, _ = select.select(
+            sources, [sock for sock in other if waiting[sock]], [], 0 if pending else 0.1
+        )
+        for sock in {*readable, *([conn.sock] if pending else [])}:
             data = _take(sock)
-            if data is None:
-                continue
-            if not data:
+            if data == b"":
                 return
-            (upstream if sock is conn.sock else conn.sock).sendall(data)
+            waiting[other[sock]] += data or b""
+        for sock in writable:
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError):
+                waiting[sock] = waiting[sock][sock.send(waiting[sock]) :]
 
 
 def _take(sock: socket.socket) -> bytes | None:
-    sock.settimeout(0)
     try:
         return sock.recv(65536)
     except (BlockingIOError, ssl.SSLWantReadError):
         return None
     except (ConnectionError, ssl.SSLEOFError):
         return b""
-    finally:
-        sock.settimeout(TIMEOUT)

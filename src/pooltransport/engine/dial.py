@@ -29,6 +29,7 @@ from pooltransport.runtime.sockets import address_text
 from pooltransport.trace import TLSHandshakeDoneInfo, TLSHandshakeStartInfo
 
 from . import tls_errors
+from .callables import call_dial
 from .connection import Connection
 from .hops import pass_proxy
 from .lookup import Search
@@ -140,7 +141,7 @@ class DialJob:
             stream.on_idle_event = conn.on_idle_event
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
         engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
-        engine.retire_if_outdated(conn)  # the files may have changed since the handshake began
+        engine.trusted.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
     def _fail(self, error: BaseException) -> None:
         if self._reported:
@@ -209,12 +210,14 @@ class DialJob:
 
     async def _custom_dial(self) -> Stream:
         """Let the ``dial=`` callable make the socket; TLS stays ours (contract 5.6)."""
+        function = self._engine.options.dial
+        assert function is not None, "asked only with the option"
         self.phase = "connect"
         host, port = self.key.first_hop
         at = self._at
         purpose = "origin" if self.key.proxy is None else "proxy"
         wish = DialRequest(host, port, float("inf") if at is None else at, purpose)
-        made = await self._engine.call_dial(self.runtime, wish, self)
+        made = await call_dial(function, self.runtime, wish, self)
         if not isinstance(made, socket.socket):
             raise ConnectError(
                 f"{self.key.origin}: the dial= callable returned {type(made).__name__}, not a connected socket"
@@ -240,7 +243,7 @@ class DialJob:
             own = self._engine.now() + self._tls.seconds
             at = own if at is None else min(at, own)
         try:
-            self._context = self._engine.context_of(self.key)
+            self._context = self._engine.trusted.context_of(self.key)
             await stream.start_tls(self._context, name, at)
             if not whose:
                 self._check_alpn(stream)

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
-from pooltransport.core.keys import ConnectKey, Trust, host_of
+from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
-    ConnectError,
     ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
@@ -34,13 +33,12 @@ from pooltransport.errors import (
     WriteError,
 )
 from pooltransport.leaks import Lease, find_site
-from pooltransport.runtime.trust import ContextSource
 from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
-from pooltransport.trust_files import client_cert_parts
 
 from .acquire import acquire
 from .body import Body
+from .callables import is_coroutine_function
 from .clocks import Clocks, ClockSettings, seconds_asleep, settle
 from .dial import DialJob
 from .housekeeping import enrol
@@ -50,6 +48,7 @@ from .receiving import receive_head
 from .routes import Routes
 from .sending import send
 from .tls_errors import refused_after_handshake
+from .trusting import Trusted, trust_of
 from .upgrade import Upgraded
 from .upload import Sent
 
@@ -104,9 +103,8 @@ class Engine:
         self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
         self._lease_ids = itertools.count(1)
-        self.tls = ContextSource(options)
-        self._trusted: Any = None
-        self.ledger.before_tick = self.look_after_trust
+        self.trusted = Trusted(options, self.ledger)
+        self.ledger.before_tick = self.trusted.look
         self._keys: dict[tuple[Any, ...], ConnectKey] = {}
         self._settings: dict[Timeout, ClockSettings] = {}
 
@@ -280,32 +278,6 @@ class Engine:
             self._keys.pop(parts, None)
         self.ledger.drop_runtime(runtime)
 
-    def context_of(self, key: ConnectKey) -> Any:
-        """Return the TLS context that `key` stands for, as its files are now; made on first use."""
-        assert key.trust is not None, "asked only for https"
-        context = self.tls.context()
-        self._retire_outdated()
-        return context
-
-    def look_after_trust(self) -> None:
-        """Notice that the files of `ca_file` or `client_cert` changed, while nothing is dialed."""
-        self.tls.look(self.now())
-        self._retire_outdated()
-
-    def _retire_outdated(self) -> None:
-        """Let connections go that were made by what the files were before (contract 5.7)."""
-        current = self.tls.current
-        if current is self._trusted:
-            return
-        self._trusted = current
-        for conn in self.ledger.open_conns():
-            self.retire_if_outdated(conn)
-
-    def retire_if_outdated(self, conn: Connection) -> None:
-        """Give `conn` no new request if it was made with another context than is in force now."""
-        if conn.context is not None and conn.context is not self.tls.current:
-            self.ledger.apply(self.ledger.pool.retire, conn, self.now(), CloseReason.TRUST_CHANGED)
-
     def new_codec(self) -> Http1Codec:
         """Return a parser for a new connection."""
         from pooltransport.core.http1.h11_codec import H11Codec  # noqa: PLC0415 - the first dial pays for it
@@ -329,75 +301,15 @@ class Engine:
 
         return self.settings_of(NO_TIMEOUT_SET)
 
-    async def call_dial(self, runtime: Runtime, wish: Any, job: DialJob) -> Any:
-        """Call the ``dial=`` callable; what comes too late is closed."""
-        function = self.options.dial
-        assert function is not None, "asked only with the option"
-        if is_coroutine_function(function):
-            return _connected(await function(wish))
-
-        # The loop's task may be gone when the callable comes back; one of both sees the other's mark.
-        came: list[Any] = []
-        gone = False
-
-        def call() -> None:
-            came.append(function(wish))
-            if gone or job.is_aborted:
-                close_late()
-
-        def close_late() -> None:
-            for made in came:
-                if hasattr(made, "close"):
-                    made.close()
-
-        try:
-            await runtime.run_blocking(call, abandon=True)
-        except BaseException:
-            gone = True
-            close_late()
-            raise
-        return _connected(came[0])
-
     def idle_event(self, conn: Connection, reason: CloseReason) -> None:
         """The loop says that an idle connection ended, or spoke unasked."""
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
-
-
-def _connected(made: Any) -> Any:
-    """Return what a ``dial=`` callable made; a socket must be connected, or the first write would find out."""
-    if hasattr(made, "getpeername"):
-        try:
-            made.getpeername()
-        except OSError as error:
-            made.close()
-            raise ConnectError("the dial= callable returned a socket that is not connected") from error
-    return made
 
 
 async def _close_body(request: Request) -> None:
     body = request.body
     if not body.is_empty:
         await body.aclose()
-
-
-def trust_of(options: TransportOptions) -> Trust:
-    """Return the rules by which `options` have a server verified, as a value."""
-    cert = client_cert_parts(options.client_cert)
-    return Trust(
-        options.ssl_context or "default",
-        None if options.ca_file is None else os.fspath(options.ca_file),
-        None if cert is None else cert[:2],
-    )
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Report whether calling `function` gives a coroutine (``inspect`` is expensive to import)."""
-    for candidate in (function, getattr(function, "__func__", None), getattr(function, "func", None)):
-        code = getattr(candidate, "__code__", None)
-        if code is not None:
-            return bool(code.co_flags & 0x80)
-    code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004 - its code is looked at
-    return code is not None and bool(code.co_flags & 0x80)
 
 
 def close_reason_of(error: BaseException) -> CloseReason:
