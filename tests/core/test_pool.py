@@ -513,3 +513,42 @@ class TestBugsOfTheField:
         assert not errors
         pool.check()
         assert sum(pool.stats().acquired.values()) == 10_000
+
+
+class TestASuspendedMachine:
+    """The clock stood still meanwhile: what idles is older than it looks (IDLE-12)."""
+
+    def test_what_idled_for_too_long_is_closed(self):
+        driver = Driver(idle_conn_timeout=90.0)
+        old, young = driver.make("a1"), driver.make("a1")
+        driver.put(old)
+        driver.now += 50.0
+        driver.put(young)
+        driver.apply(driver.pool.slept(45.0, driver.now))
+        assert driver.reasons == ["idle_timeout"]
+        assert list(driver.closing) == [old]
+        assert driver.pool.next_expiry() == driver.now + 45.0
+        assert driver.ask("a1") == young
+
+    def test_the_servers_hint_and_the_greatest_age(self):
+        driver = Driver(idle_conn_timeout=90.0)
+        hinted = driver.make("a1")
+        aged = driver.make("b1", retire_at=driver.now + 60.0)
+        driver.put(hinted, idle_timeout=20.0)
+        driver.put(aged)
+        driver.apply(driver.pool.slept(19.0, driver.now))
+        assert driver.reasons == []
+        assert driver.pool.next_expiry() == driver.now + 1.0
+        driver.apply(driver.pool.slept(2.0, driver.now))
+        driver.apply(driver.pool.slept(40.0, driver.now))
+        assert driver.reasons == ["idle_timeout", "max_lifetime"]
+
+    def test_one_in_use_is_retired_when_it_comes_back(self):
+        driver = Driver(idle_conn_timeout=90.0)
+        plain, aged = driver.make("a1"), driver.make("b1", retire_at=driver.now + 60.0)
+        driver.apply(driver.pool.slept(500.0, driver.now))
+        assert driver.reasons == []
+        driver.put(plain)
+        driver.put(aged)
+        assert driver.reasons == ["max_lifetime"]
+        assert driver.ask("a1") == plain

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pooltransport.core.pool import QueueFull
+from pooltransport.core.pool import Close, QueueFull
 from pooltransport.core.records import WaiterState
 from pooltransport.stats import CloseReason
 from tests.core.pool_driver import Driver, host_of
 
 FULL = bool(os.environ.get("POOLTRANSPORT_FULL"))
+EXPIRED = {CloseReason.IDLE_TIMEOUT, CloseReason.MAX_LIFETIME}
 KEYS = st.sampled_from(["a1", "a1", "a2", "b1", "b2", "c1", "d1"])
 PICK = st.integers(min_value=0, max_value=10_000)
 
@@ -155,6 +156,15 @@ class PoolMachine(RuleBasedStateMachine):
     def expire(self, seconds):
         self.driver.now += seconds
         self.driver.apply(self.driver.pool.expire(self.driver.now))
+        due = self.driver.pool.next_expiry()
+        assert due is None or due > self.driver.now
+
+    @rule(seconds=st.sampled_from([0.5, 30.0, 100.0]))
+    def slept(self, seconds):
+        idle = len(list(self.driver.pool.idle_conns()))
+        actions = self.driver.apply(self.driver.pool.slept(seconds, self.driver.now))
+        assert all(action.reason in EXPIRED for action in actions if isinstance(action, Close))
+        assert len(list(self.driver.pool.idle_conns())) == idle - sum(isinstance(a, Close) for a in actions)
         due = self.driver.pool.next_expiry()
         assert due is None or due > self.driver.now
 

@@ -385,25 +385,48 @@ class TestRow47CheapTransports:
 
 
 class TestRow48HandshakesStayCheap:
+    """A machine that others use is faster and slower by the minute: so ours are measured by turns with
+    requests that the standard library makes, to the same server.
+    """
+
     SCRIPT = """
-        import sys, time
+        import os, socket, ssl, statistics, sys, time
         import pooltransport as pt
 
-        batches, spent = int(sys.argv[2]) // 20, []
+        url, count, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+
+        def plain():
+            sock = socket.create_connection(("127.0.0.1", port))
+            with context.wrap_socket(sock, server_hostname="127.0.0.1") as tls:
+                tls.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                assert tls.recv(1000).endswith(b"hello")
+
+        def spent(work):
+            began = time.process_time()
+            work()
+            work()
+            return time.process_time() - began
+
         with pt.Transport(disable_keep_alives=True) as transport:
-            for _ in range(batches + 1):
-                began = time.process_time()
-                for _ in range(20):
-                    assert transport.round_trip(pt.Request("GET", sys.argv[1])).read() == b"hello"
-                spent.append(time.process_time() - began)
-        first, last = min(spent[1:6]), min(spent[-5:])  # the very first batch imports
-        assert last <= 3 * first, f"20 handshakes cost {first:.4f} s at first and {last:.4f} s in the end"
+            def ours():
+                assert transport.round_trip(pt.Request("GET", url)).read() == b"hello"
+
+            for _ in range(5):  # imports, and warms up
+                spent(ours), spent(plain)
+            ratios = [spent(ours) / spent(plain) for _ in range(count // 2)]
+        some = len(ratios) // 4
+        first, last = statistics.median(ratios[:some]), statistics.median(ratios[-some:])
+        print(f"{last / first:.3f}")
+        assert last <= 1.2 * first, f"a handshake costs {first:.3f} of a plain one at first and {last:.3f} in the end"
         """
 
     def test_the_last_cost_what_the_first_did(self, server_factory, server_ssl_context, tls_ca, tmp_path, scaled):
         server = server_factory(ok(), tls=server_ssl_context)
-        ca = tmp_path / "ca.pem"
+        ca, count = tmp_path / "ca.pem", scaled(5000, 400)
         tls_ca.cert_pem.write_to_path(str(ca))
-        count = scaled(5000, 240)
-        run_script(tmp_path / "app.py", self.SCRIPT, server.url, count, env={"SSL_CERT_FILE": str(ca)}, timeout=400)
-        assert server.accepted == count + 20
+        script, env = tmp_path / "app.py", {"SSL_CERT_FILE": str(ca)}
+        done = run_script(script, self.SCRIPT, server.url, count, server.port, env=env, timeout=400)
+        print("last / first:", done.stdout)
+        assert server.accepted == 2 * (count + 10)

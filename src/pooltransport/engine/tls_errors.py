@@ -48,7 +48,7 @@ _ABOUT_OURS = {
 def explain(error: Exception) -> str:
     """Say why a handshake failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = getattr(error, "verify_message", None) or str(error)  # truststore sets it or not
+        message = getattr(error, "verify_message", None) or str(error.args[-1])  # another library may not set it
         return f"the certificate is not accepted: {message.rstrip('.')}{_about(error)}"
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
         return "the server closed the connection during the handshake"

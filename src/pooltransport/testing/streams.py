@@ -56,6 +56,7 @@ class FakeStream:
         self.hold_writes = self.hold_tls = False
         self.break_writes: OSError | None = None
         self.fail_tls: Exception | None = None
+        self.alpn: str | None = None  # what the handshake agrees on
 
     # -- the peer's side ------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class FakeStream:
         if self.fail_tls is not None:
             raise self.fail_tls
         self.was_opened = True
-        self.tls = TLSInfo("TLSv1.3", "FAKE_AES_256", None, server_hostname)
+        self.tls = TLSInfo("TLSv1.3", "FAKE_AES_256", self.alpn, server_hostname)
 
     async def send(self, data: Data, stall: float | None, at: float | None) -> None:
         """Record `data`, and let the script answer."""
