@@ -169,7 +169,7 @@ class _ResponseBase:
 class Response(_ResponseBase):
     """One answer, blocking. Streamed: read it, iterate it, or close it; ``with`` does the latter.
 
-    Thread-safe in this sense only: any thread may close it; one at a time reads.
+    Thread-safe in this sense only: any thread may close it, which wakes the one that reads; one at a time reads.
     """
 
     __slots__ = ()

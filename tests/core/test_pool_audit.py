@@ -96,13 +96,14 @@ def broken_off(operation, line):
                 raise Accident
         return trace
 
+    before = sys.gettrace()  # coverage has one
     sys.settrace(trace)
     try:
         operation()
     except Accident:
         return True
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return False
 
 

@@ -176,6 +176,11 @@ class TestConnectFails:
         world.runtime.run_until_idle()
         assert world.transport.stats().idle == 1
 
+    @pytest.mark.parametrize("proxy", [HTTP_PROXY, SOCKS_PROXY])
+    def test_it_takes_nothing(self, make, proxy):
+        world = make(lambda dial: setattr(dial.accept(), "hold_writes", True), proxy, dial_timeout=4.0)
+        assert refused(world, kind=ConnectTimeout).phase == "proxy"
+
     def test_writing_fails(self, make):
         world = make(lambda dial: setattr(dial.accept(), "break_writes", RESET), HTTP_PROXY)
         assert "the proxy ended the connection" in str(refused(world))
@@ -408,6 +413,7 @@ class TestEnvironment:
         world = make_world(Answers(OK), **options)
         world.runtime.run(world.get(URL))
         assert world.runtime.dials[0].address.text != "192.0.2.9:3128"
+        assert list(world.transport.stats().hosts) == ["http://192.0.2.1:80"]
 
     def test_a_bad_value(self, make_world, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", "ftp://192.0.2.9")

@@ -63,8 +63,6 @@ class Setting(NamedTuple):
             return await c.fetch(self.origin.url)
 
         options = {"proxy": self.url(), "ssl_context": self.context, **options}
-        if "ca_file" in options:
-            del options["ssl_context"]  # the two exclude each other
         return run_colour(colour, body or once, **options)
 
 
@@ -196,6 +194,34 @@ def test_row_51_ssl_context(colour, setting, kind):
     assert through.run(colour) == b"hello"
 
 
+@tries("ca_file")
+def test_row_51_ca_file(colour, setting, kind, tls_ca, tmp_path):
+    through = setting(kind)
+    file = tmp_path / "ca.pem"
+    tls_ca.cert_pem.write_to_path(str(file))
+    if kind in OVER_TLS:
+        with pytest.raises(pt.TLSError, match="the certificate is not accepted"):
+            through.run(colour, ssl_context=None)
+    assert through.run(colour, ssl_context=None, ca_file=file) == b"hello"
+
+
+@tries("client_cert")
+def test_row_51_client_cert(colour, setting, kind, tls_ca, tmp_path):
+    """Each layer of TLS on the way asks for it."""
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls_ca.issue_cert("127.0.0.1").configure_cert(asking)
+    tls_ca.configure_trust(asking)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    ca, mine = tmp_path / "ca.pem", tmp_path / "mine.pem"
+    tls_ca.cert_pem.write_to_path(str(ca))
+    tls_ca.issue_cert("me.test").private_key_and_cert_chain_pem.write_to_path(str(mine))
+    through = setting(kind, origin_tls=asking, proxy_tls=asking)
+    if kind in OVER_TLS:
+        with pytest.raises(pt.TransportError):
+            through.run(colour, ssl_context=None, ca_file=ca)
+    assert through.run(colour, ssl_context=None, ca_file=ca, client_cert=mine) == b"hello"
+
+
 @tries("dial_timeout", TUNNELS)
 def test_row_51_dial_timeout(colour, setting, kind):
     through = setting(kind, handler=lambda conn: conn.read_to_end())
@@ -270,31 +296,6 @@ def test_row_51_trace(colour, setting, kind):
     place = f"127.0.0.1:{through.proxy.port}"
     layers = through.kind.startswith("https") + (through.origin.tls is not None)
     assert told == [place, place, *["tls"] * layers, place]
-
-
-@tries("ca_file")
-def test_row_51_ca_file(colour, setting, kind, tls_ca, tmp_path):
-    tls_ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    assert setting(kind).run(colour, ca_file=tmp_path / "ca.pem") == b"hello"
-
-
-@tries("client_cert", OVER_TLS)
-def test_row_51_client_cert(colour, setting, kind, tls_ca, server_cert, tmp_path):
-    """Whoever asks for it gets it: the proxy, or the origin in the tunnel."""
-    tls_ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    tls_ca.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_cert.configure_cert(asking)
-    tls_ca.configure_trust(asking)
-    asking.verify_mode = ssl.CERT_REQUIRED
-    through = setting(kind, origin_tls=asking, proxy_tls=asking)
-    assert through.run(colour, ca_file=tmp_path / "ca.pem", client_cert=tmp_path / "client.pem") == b"hello"
-
-
-@tries("happy_eyeballs_delay")
-def test_row_51_happy_eyeballs_delay(colour, setting, kind):
-    """The first hop is what is raced for; one address is no race, and the delay holds nobody up."""
-    assert setting(kind).run(colour, happy_eyeballs_delay=5.0) == b"hello"
 
 
 def test_row_51_nothing_is_left_out():

@@ -64,22 +64,6 @@ def test_those_in_use_go_on_and_are_closed_when_they_come_back(make_world, asked
         assert world.transport.stats().idle == 1
 
 
-@pytest.mark.go("CI-03")
-def test_taking_an_idle_one_is_asking_as_well(make_world):
-    """The warm way through the pool ends the mode, too."""
-    world = make_world(Answers(OK, HELD, OK))
-    world.runtime.run(world.get())
-    held = hold(world, OTHER)
-    world.transport.close_idle_connections()
-    world.runtime.run(world.get())  # a new one, idle afterwards
-    world.transport.close_idle_connections()
-    world.runtime.run(world.get())
-    world.runtime.run(world.get())  # by the warm way
-    world.runtime.streams[1].feed(b"hi")
-    world.runtime.run(held.aread())
-    assert world.transport.stats().idle == 2
-
-
 @pytest.mark.go("CI-04")
 def test_without_keep_alives_it_has_nothing_to_do(make_world):
     world = make_world(Answers(OK), disable_keep_alives=True)

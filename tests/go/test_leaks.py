@@ -130,6 +130,37 @@ def test_20_bodies_of_the_wrong_length(colour, server_factory, content):
     run_colour(colour, body, max_conns_per_host=1)
 
 
+@pytest.mark.go("LEAK-05")
+@pytest.mark.parametrize("how", ["refused", "silent", "gone", "given_up"])
+def test_a_connect_that_comes_to_nothing(colour, server_factory, how):
+    """The proxy's socket is closed, and the slot is free: refused, without an answer, cut off, or no longer wanted."""
+    reply = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+
+    def handler(conn):
+        assert conn.read_head().method == "CONNECT"
+        if how == "refused":
+            conn.send(reply)
+        if how != "gone":
+            conn.read_to_end()
+
+    proxy = server_factory(handler)
+
+    async def body(c):
+        for turn in range(3):
+            fields = {"timeout": Timeout(connect=0.02)} if how == "given_up" else {}
+            with pytest.raises(TransportError):
+                await c.fetch("https://192.0.2.1/", **fields)
+            if how == "given_up":
+                await c.wait_until(lambda turn=turn: c.transport.stats().dialing == 1)
+                c.transport.close_idle_connections()
+            await c.wait_until(lambda: proxy.open == 0)
+            stats = await wait_quiet(c)
+            assert (stats.open, stats.dials) == (0, turn + 1)
+
+    run_colour(colour, body, proxy=proxy.url, max_conns_per_host=1, dial_timeout=0.1 if how == "silent" else 10.0)
+    assert proxy.accepted == 3
+
+
 @pytest.mark.go("LEAK-07")
 def test_dead_hosts_leave_nothing_behind(make_world):
     """Their counters are remembered, for a bounded number of hosts; waiters and lanes are not."""

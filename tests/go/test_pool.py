@@ -208,6 +208,25 @@ def test_an_abandoned_dial_gives_a_reused_connection(make_world):
     assert world.transport.stats().retries == 1
 
 
+@pytest.mark.go("POOL-08")
+def test_the_dial_of_another_gives_a_reused_connection(make_world):
+    """Handed over as it ends, it was never idle and never used, and counts as reused all the same."""
+    world = make_world(lambda dial: None)
+    told, trace = got_conns()
+    first = world.runtime.start(world.get())
+    second = world.runtime.start(world.get(trace=trace))
+    world.runtime.run_until_idle()
+    first.cancel()
+    world.runtime.run_until_idle()
+    Answers(OK)(world.runtime.dials[0])
+    world.runtime.run_until_idle()
+    assert second.outcome() == b"hi"
+    assert [(info.reused, info.was_idle, info.idle_time, info.requests_served) for info in told] == [
+        (True, False, 0.0, 0)
+    ]
+    assert world.transport.stats().acquired["handed_over"] == 1
+
+
 BODILESS = {
     "/head": Responder(lambda conn, request: conn.send(head(length=5))),
     "/204": Responder(lambda conn, request: conn.send(head("204 No Content"))),

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import pooltransport as pt
-from tests.support.colours import run_colour
+from tests.support.colours import COLOURS, run_colour
 from tests.support.proxies import ESTABLISHED, KINDS, HttpProxy, SocksProxy
 from tests.support.responders import echo, head, ok
 
@@ -49,6 +49,7 @@ def way(server_factory, server_ssl_context, client_ssl_context):
 
 @pytest.mark.go("PROXY-01", "PROXY-02", "PROXY-22")
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("colour", [*COLOURS, "uvloop"])
 def test_every_kind_works_and_keeps_its_connection(colour, way, kind):
     through = way(kind, origin=echo)
     data = bytes(range(256)) * 4000
@@ -102,6 +103,51 @@ def test_an_early_answer_comes_through_a_tunnel(colour, way, kind):
 
     run_colour(colour, body, **through.options)
     assert asked < 320
+
+
+@pytest.mark.go("PROXY-02")
+@pytest.mark.parametrize("kind", TUNNELS)
+def test_the_raw_stream_after_an_upgrade(colour, way, kind):
+    def shout(conn):
+        conn.read_request()
+        conn.send(head("101 Switching Protocols", ("Connection", "Upgrade"), ("Upgrade", "shout")) + b"HELLO")
+        while data := conn.sock.recv(65536):
+            conn.send(data.upper())
+
+    through = way(kind, origin=shout)
+    word = b"word " * 50_000
+
+    async def body(c):
+        response = await c.get(through.origin.url, headers={"Connection": "Upgrade", "Upgrade": "shout"})
+        stream = response.stream
+        await c.call_named(stream, "write", word)
+        said = b""
+        while len(said) < 5 + len(word):
+            said += await c.call_named(stream, "read")
+        assert said == b"HELLO" + word.upper()
+        await c.call_named(stream, "close")
+        assert c.transport.stats().open == 0
+
+    run_colour(colour, body, **through.options)
+
+
+@pytest.mark.go("PROXY-02")
+@pytest.mark.parametrize("kind", FORWARDS)
+def test_a_tunnel_of_the_callers_own(colour, way, kind):
+    """CONNECT as a request: a forward proxy is asked for it as it stands, and the raw stream is the caller's."""
+    through = way(kind, user="known", password="x")
+
+    async def body(c):
+        response = await c.request("CONNECT", f"http://127.0.0.1:{through.origin.port}/")
+        assert response.status_code == 200
+        stream = response.stream
+        await c.call_named(stream, "write", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await c.call_named(stream, "read")).startswith(b"HTTP/1.1 200 OK")
+        await c.call_named(stream, "close")
+
+    run_colour(colour, body, **through.known_as("known:x"))
+    (asked,) = through.handler.asked
+    assert (asked.method, asked.target) == ("CONNECT", f"127.0.0.1:{through.origin.port}")
 
 
 @pytest.mark.go("PROXY-03")
@@ -186,6 +232,32 @@ def test_a_silent_proxy_is_given_up_within_the_dial(colour, way, kind):
         await c.wait_until(lambda: through.proxy.open == 0)
 
     run_colour(colour, body, **through.options, dial_timeout=0.3)
+
+
+@pytest.mark.parametrize("where", ["CONNECT", "TLS"])
+@pytest.mark.parametrize("kind", CONNECTS)
+def test_closing_ends_a_hop_that_hangs(colour, way, kind, where):
+    silent = None if where == "TLS" else (lambda conn: conn.read_to_end())
+    through = way(kind, handler=silent)
+    through.origin.tls = None
+    through.origin.handler = lambda conn: conn.read_to_end()
+    url = through.origin.url.replace("http:", "https:")
+
+    async def body(c):
+        async def ask():
+            with pytest.raises(pt.TransportClosed):
+                await c.get(url)
+
+        asking = await c.start(ask)
+        last = through.proxy if where == "CONNECT" else through.origin
+        await c.wait_until(lambda: last.accepted == 1 and c.transport.stats().dialing == 1)
+        began = time.monotonic()
+        await c.close_transport()
+        await c.wait(asking)
+        await c.wait_until(lambda: through.proxy.open == 0)
+        assert time.monotonic() - began < 2
+
+    run_colour(colour, body, **through.options)
 
 
 @pytest.mark.go("PROXY-09")
@@ -421,7 +493,7 @@ def test_a_proxy_is_not_spoken_to_in_http_2(colour, server_factory, server_cert,
     context.set_alpn_protocols(["h2", "http/1.1"])
 
     async def body(c):
-        with pytest.raises(pt.ProxyError, match="chose HTTP/2"):
+        with pytest.raises(pt.TLSError, match="TLS handshake with the proxy of .* chose 'h2'"):
             await c.get("http://origin.test/")
 
     run_colour(colour, body, proxy=f"https://127.0.0.1:{proxy.port}", ssl_context=context)

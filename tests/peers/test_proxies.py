@@ -8,7 +8,7 @@ import pytest
 
 import pooltransport as pt
 from tests.support.colours import run_colour
-from tests.support.proxy_peers import PASSWORD, USER, Haproxy, Microsocks, Squid
+from tests.support.proxy_peers import PASSWORD, USER, Haproxy, Microsocks, Squid, start
 from tests.support.responders import echo
 
 pytestmark = pytest.mark.peers
@@ -20,8 +20,9 @@ TARGETS = ["http", "https"]
 @pytest.fixture(scope="module")
 def proxies(server_cert):
     """Give the running proxies, by the scheme of their URL."""
-    with Squid() as squid, Haproxy(squid, server_cert.private_key_and_cert_chain_pem.bytes()) as haproxy:
-        with Microsocks() as microsocks:
+    pem = server_cert.private_key_and_cert_chain_pem.bytes()
+    with start(Squid) as squid, start(lambda: Haproxy(squid, pem)) as haproxy:
+        with start(Microsocks) as microsocks:
             yield {"http": squid, "https": haproxy, "socks5": microsocks}
 
 

@@ -192,6 +192,13 @@ class TestStream:
         assert pair.runtime.run(pair.stream.send_until_answered(b"x", None, None)) == (0, True)
         assert pair.runtime.run(pair.stream.receive(None)) == b""
 
+    @pytest.mark.parametrize(("end", "cut_off"), [("goodbye", False), ("end", True)])
+    def test_an_end_without_a_goodbye_is_told_apart(self, end, cut_off):
+        pair = Pair()
+        pair.origin.goodbye() if end == "goodbye" else pair.below.end()
+        assert pair.runtime.run(pair.stream.receive(None)) == b""
+        assert pair.stream.cut_off is cut_off
+
     def test_there_is_no_half_of_an_end(self):
         pair = Pair()
         with pytest.raises(OSError, match="both directions"):

@@ -9,12 +9,15 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .nginx import STARTUP, free_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
+
+    P = TypeVar("P")
 
 NEEDED = ("squid", "haproxy", "microsocks")
 INSTALL = f"{', '.join(NEEDED)} are needed for this: apt-get install {' '.join(NEEDED)}"
@@ -60,6 +63,20 @@ listen guarded
 """
 
 
+class DoesNotStart(RuntimeError):
+    """A server ended, or does not listen."""
+
+
+def start(make: Callable[[], P]) -> P:
+    """Start a proxy. A port may be taken between our asking and its listening; then with others."""
+    for _ in range(2):
+        try:
+            return make()
+        except DoesNotStart:
+            continue
+    return make()
+
+
 class Peer:
     """A proxy with two ports: one for everybody, one for who knows `USER` and `PASSWORD`."""
 
@@ -92,9 +109,11 @@ class Peer:
                     break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > deadline:
-                        said = "".join(path.read_text() for path in self.prefix.iterdir() if "." not in path.name[-4:])
+                        said = [
+                            path.read_text() for path in self.prefix.iterdir() if path.name in {"output", "cache.log"}
+                        ]
                         self.stop()
-                        raise RuntimeError(f"{name} does not start:\n{said}") from None
+                        raise DoesNotStart(f"{name} does not start:\n{''.join(said)}") from None
                     time.sleep(0.01)
 
     def stop(self) -> None:

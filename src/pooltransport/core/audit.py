@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "waiting", "leases")
 
 
+def _in_use(state: ConnState) -> ConnState:
+    return ConnState.ACTIVE if state is ConnState.IDLE else state
+
+
 def _host_stats(record: HostRecord[Any]) -> HostStats:
     acquired = {source.value: record.acquired.get(source, 0) for source in AcquireSource}
     acquired[AcquireSource.REUSED.value] += record.reused
@@ -190,8 +194,7 @@ class Audited(Policy[C]):
             entry = self._entries[waiter.conn]
             if not entry.used or entry.capacity > 1:
                 entry.used += 1
-            if entry.state is ConnState.IDLE:
-                entry.state = ConnState.ACTIVE
+            entry.state = _in_use(entry.state)
             waiter.state = WaiterState.DELIVERED
             self._part(waiter)
         elif waiter.error is not None:
@@ -217,8 +220,8 @@ class Audited(Policy[C]):
         self._waiting = 0
         homeless = self._reset_entries(entries)
         for ticket in list(self._dials):
-            if ticket.state in {DialState.HELD, DialState.DONE}:  # broken off in `_start`, or at its end
-                ticket.state = DialState.RUNNING
+            # Broken off in `_start` or at its end, it is said and not ended.
+            ticket.state = DialState.ABORTED if ticket.state is DialState.ABORTED else DialState.RUNNING
             ticket.record.dialing += 1
             ticket.record.aborting += ticket.state is DialState.ABORTED
             if ticket.waiter is not None and (ticket.waiter.dial is not ticket or not ticket.waiter.pending):
@@ -257,8 +260,7 @@ class Audited(Policy[C]):
             if entry.used:
                 record.draining += entry.state is ConnState.DRAINING
                 record.upgraded += entry.state is ConnState.UPGRADED
-                if entry.state is ConnState.IDLE:
-                    entry.state = ConnState.ACTIVE
+                entry.state = _in_use(entry.state)
                 if entry.used < entry.capacity and entry.retired is None:
                     lane.stack[entry] = None
             elif entry.state is ConnState.IDLE:

@@ -165,7 +165,9 @@ class Pool(Audited[C]):
             if state is WaiterState.QUEUED:
                 self._unqueue(waiter, lane.record)
                 self._settle(lane.record)
-            elif (ticket := self._part(waiter)) is not None:
+            else:
+                ticket = self._part(waiter)
+                assert ticket is not None, "who waits and is not queued has a dial: its slot would leak"
                 self._surplus(ticket)
             self._tidy_lane(lane)
         return self._flush()

@@ -120,7 +120,7 @@ class _Exceptions:
 
 
 def _fits(address: Any, port: int, network: Any, wanted: str) -> bool:
-    return address.version == network.version and address in network and wanted in ("", str(port))
+    return address in network and wanted in ("", str(port))
 
 
 def _looks_like_an_address(text: str) -> bool:

@@ -11,7 +11,7 @@ import heapq
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic
 
-from .records import NEVER, C, Entry
+from .records import C, Entry
 
 if TYPE_CHECKING:
     from .records import HostRecord
@@ -98,14 +98,12 @@ class Turns(Generic[C]):
         host, since = next(iter(self.starved.items()))
         return host if self.releases - since > self.max_conns - starved else None
 
-    def _oldest(self) -> tuple[float, HostRecord[C] | None]:
+    def _oldest(self) -> tuple[int, HostRecord[C]]:
+        # A starved host is in the heap under its present seq: what is found before it is stale.
         heap = self._heap
-        while heap:
-            seq, _, host = heap[0]
-            if host in self.starved and host.queued_seq == seq:
-                return seq, host
+        while heap[0][2] not in self.starved or heap[0][2].queued_seq != heap[0][0]:
             heapq.heappop(heap)
-        return NEVER, None
+        return heap[0][0], heap[0][2]
 
     def _compact(self) -> None:
         self._heap = [item for item in self._heap if item[2] in self.starved and item[2].queued_seq == item[0]]

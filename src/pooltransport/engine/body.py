@@ -75,11 +75,6 @@ class Body:
             self._guard = Guard(engine.ledger.abandon, lease)
 
     @property
-    def bytes_read(self) -> int:
-        """Bytes given to the caller so far."""
-        return self._lease.bytes_read
-
-    @property
     def max_body_bytes(self) -> int | None:
         """The bound of calls that read everything."""
         return self._engine.options.max_body_bytes
@@ -98,11 +93,6 @@ class Body:
     def trailers(self) -> RawHeaders:
         """The trailer section, once the body was read to its end; what a drain reads stays away (Go DRAIN-12)."""
         return self._exchange.trailers if self.state is State.COMPLETE else []
-
-    @property
-    def lease(self) -> Lease:
-        """The use of the connection."""
-        return self._lease
 
     async def read_some(self) -> bytes:
         """Return the next bytes of the body, ``b""`` at its end. Errors are sticky."""

@@ -245,8 +245,7 @@ class DialJob:
         try:
             self._context = self._engine.trusted.context_of(self.key)
             await stream.start_tls(self._context, name, at)
-            if not whose:
-                self._check_alpn(stream)
+            self._check_alpn(stream)
         except BaseException as failure:
             error = failure
             raise
@@ -256,8 +255,9 @@ class DialJob:
 
     def _check_alpn(self, stream: Stream) -> None:
         if stream.tls is not None and stream.tls.alpn not in (None, "http/1.1"):
+            peer = f"{self._whose}{self.key.origin}"
             raise TLSError(
-                f"TLS handshake with {self.key.origin} failed: the server chose {stream.tls.alpn!r}, which "
+                f"TLS handshake with {peer} failed: the server chose {stream.tls.alpn!r}, which "
                 'ssl_context= offers; this version speaks HTTP/1.1: leave it out of set_alpn_protocols(["http/1.1"])'
             )
 

@@ -37,8 +37,6 @@ async def pass_proxy(job: DialJob, engine: Engine, stream: Stream, at: float | N
     assert proxy is not None, "asked only with a proxy"
     if proxy.scheme == "https":
         await job.handshake(stream, proxy.host.rstrip("."), "the proxy of ")
-        if stream.tls is not None and stream.tls.alpn == "h2":
-            raise ProxyError(f"{key.origin}: the proxy chose HTTP/2, which it is not spoken to in: offer no h2")
     else:
         await stream.open()
     if key.forward is not None:

@@ -189,16 +189,16 @@ class TLSOver:
         self._on_idle = tell
         self.inner.on_idle_event = None if tell is None else self._spoke
 
-    def _spoke(self, reason: CloseReason) -> None:
+    def _spoke(self, _: CloseReason) -> None:
         """The stream below ended or got bytes, which may be a session ticket."""
         found = self.check()
-        if found is None and reason is not CloseReason.SERVER_CLOSED_IDLE:
+        if found is None:
             if self._on_idle is not None:
                 self.inner.on_idle_event = self._spoke
             return
         tell, self._on_idle = self._on_idle, None
         if tell is not None:
-            tell(found or reason)
+            tell(found)
 
     # -- the end --------------------------------------------------------------------------------
 
