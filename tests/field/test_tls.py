@@ -249,6 +249,33 @@ class TestClientCertificates:
 
         run_colour(colour, body, ca_file=tmp_path / "ca.pem")
 
+    def test_the_alert_is_heard_before_anything_is_written(
+        self, colour, server_factory, server_cert, tls_ca, client_ssl_context
+    ):
+        """The server says no and is gone: what is written then is answered by a reset."""
+        context = server_context(server_cert, wants=tls_ca)
+        gone = threading.Event()
+
+        def handler(conn):
+            with context.wrap_socket(conn.sock.dup(), server_side=True, do_handshake_on_connect=False) as wrapped:
+                with pytest.raises(ssl.SSLError):
+                    wrapped.do_handshake()
+            conn.close()
+            gone.set()
+
+        server = server_factory(handler)
+
+        def wait(info):
+            assert gone.wait(5)  # on a loop too: it gets no turn between the handshake and the request
+
+        async def body(c):
+            for _ in range(10):
+                gone.clear()
+                with pytest.raises(pt.TLSError, match="wants a client certificate"):
+                    await c.request("POST", f"https://127.0.0.1:{server.port}", content=b"x" * 200_000)
+
+        run_colour(colour, body, ssl_context=client_ssl_context, trace=pt.ClientTrace(got_conn=wait))
+
     def test_a_reset_may_overtake_the_alert(self, colour, server_factory, server_ssl_context, client_ssl_context):
         """Then the text has a guess."""
 
@@ -719,7 +746,7 @@ class TestHandshakesThatDoNotEnd:
 class TestAnIdleEnd:
     def test_close_notify_without_fin(self, colour, server_factory, server_ssl_context, client_ssl_context):
         """The connection stays open below: only TLS says that it is over. It is never handed out again."""
-        over = threading.Event()
+        go, over = threading.Event(), threading.Event()
 
         def handler(conn):
             conn.read_request()
@@ -727,6 +754,7 @@ class TestAnIdleEnd:
             if conn.number > 1:
                 conn.read_to_end()
                 return
+            conn.wait_for(go)
             conn.sock.setblocking(False)
             with contextlib.suppress(OSError):
                 conn.sock.unwrap()  # sends ours, and does not wait for theirs
@@ -737,7 +765,8 @@ class TestAnIdleEnd:
 
         async def body(c):
             assert await c.fetch(server.url) == b"hello"
-            over.wait(5)  # also on a loop: it has no turn in which it could be told
+            go.set()
+            assert over.wait(5)  # also on a loop: it has no turn in which it could be told
             response = await c.request("POST", server.url, content=b"x")
             assert await c.read(response) == b"hello"
             assert not response.conn.reused
