@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from functools import partial
 
 import pytest
 
@@ -19,13 +20,13 @@ def ssl_error(reason: str | None, kind=ssl.SSLError, **fields) -> ssl.SSLError:
 
 
 def refused(code: int, message: str, *chain, **fields) -> ssl.SSLError:
-    made = ssl_error("CERTIFICATE_VERIFY_FAILED", ssl.SSLCertVerificationError, verify_code=code, **fields)
-    made.verify_message = message
-    made.shown_certificates = list(chain)
-    return made
+    error = ssl_error("CERTIFICATE_VERIFY_FAILED", ssl.SSLCertVerificationError, verify_code=code, **fields)
+    error.verify_message = message
+    error.shown_certificates = list(chain)
+    return error
 
 
-def cert(subject="site", issuer="Authority", until=1000.0, since=-1000.0, names=("site.example",)):
+def made(subject="site", issuer="Authority", until=1000.0, since=-1000.0, names=("site.example",)):
     def when(seconds):
         return time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(time.time() + seconds))
 
@@ -36,6 +37,11 @@ def cert(subject="site", issuer="Authority", until=1000.0, since=-1000.0, names=
         "notBefore": when(since),
         "subjectAltName": tuple(("DNS", name) for name in names),
     }
+
+
+def cert(*args, **fields):
+    """Put off `made` to the test: moments are relative to it, and parameters are made long before."""
+    return partial(made, *args, **fields)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +124,10 @@ class TestCertificates:
         ],
     )
     def test_what_they_say(self, code, message, chain, text):
-        assert text in explain(refused(code, message, *chain))
+        assert text in explain(refused(code, message, *[make() for make in chain]))
 
     def test_a_name_in_pieces(self):
-        nameless = cert()
+        nameless = made()
         nameless["issuer"] = ((("organizationName", "Org"),), (("organizationalUnitName", "Unit"),))
         assert "issued by 'Org, Unit'" in explain(refused(20, "no issuer", nameless))
         nameless["issuer"] = ()
