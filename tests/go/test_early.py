@@ -1,120 +1,15 @@
-"""EARLY: the server answers before the request body has come. Row 38 of field-pains.md, with its numbers."""
+"""EARLY: the server answers before the request body has come. Row 38 of field-pains.md is in tests/field."""
 
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.responders import head
-
-TOO_LARGE = head("413 Content Too Large", length=3) + b"413"
-PIECE = b"x" * 65_536
-PIECES = 320  # 20 MB
-
-
-class Source:
-    """A body that counts what was asked of it, and knows whether it was closed; for both kinds of iteration."""
-
-    def __init__(self, pieces=PIECES):
-        self.asked = 0
-        self.closed = False
-        self._pieces = pieces
-
-    def sync(self):
-        try:
-            for _ in range(self._pieces):
-                self.asked += 1
-                yield PIECE
-        finally:
-            self.closed = True
-
-    async def loop(self):
-        try:
-            for _ in range(self._pieces):
-                self.asked += 1
-                yield PIECE
-        finally:
-            self.closed = True
-
-    def of(self, kind):
-        return {"sync": self.sync, "async": self.loop}[kind]()
-
-
-def answers_and(then):
-    """Read the head, answer 413, then do `then` with the connection."""
-
-    def handler(conn):
-        while (request := conn.read_head()) is not None and request.method == "GET":
-            conn.send(head(length=2) + b"ok")
-        conn.send(TOO_LARGE)
-        then(conn)
-
-    return handler
-
-
-def stop_reading(conn):
-    conn.server.stopping.wait(10.0)
-
-
-def close(conn):
-    """Close with unread bytes in the buffer: the kernel sends a reset behind the answer."""
-    conn.close()
-
-
-def take_all(conn):
-    conn.read_to_end()
-
-
-@pytest.mark.parametrize("kind", ["sync", "async", "bytes", "file"])
-@pytest.mark.parametrize("then", [stop_reading, close, take_all])
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.go("EARLY-01", "EARLY-02", "EARLY-05", "EARLY-07", "WRITE-07")
-def test_row_38_the_answer_comes_and_the_upload_stops(
-    colour, kind, then, secure, server_factory, server_ssl_context, client_ssl_context, tmp_path
-):
-    if colour == "threads" and kind == "async":
-        kind = "sync"
-    if secure and then is close:
-        then = take_all  # the reset overtakes the record: TLS hands out nothing that it has not seen whole
-    server = server_factory(answers_and(then), tls=server_ssl_context if secure else None)
-    source = Source()
-    told = []
-    path = tmp_path / "upload"
-
-    async def body(c):
-        assert await c.fetch(server.url) == b"ok"  # a dial and a handshake are not what is timed
-        if kind == "bytes":
-            content = PIECE * PIECES
-        elif kind == "file":
-            path.write_bytes(PIECE * PIECES)
-            content = path.open("rb")
-        else:
-            content = source.of(kind)
-        trace = pt.ClientTrace(wrote_request=told.append)
-        began = time.monotonic()
-        response = await c.request("POST", server.url, content=content, trace=trace)
-        elapsed = time.monotonic() - began
-        assert response.status_code == 413
-        assert await c.read(response) == b"413"
-        await c.close(response)
-        assert elapsed < 1.0, "0.2 s as written, on a machine that does nothing else"
-        if kind in ("sync", "async"):
-            assert source.closed
-            assert source.asked < PIECES
-        if kind == "file":
-            assert not content.closed, "the caller's file stays open"
-            content.close()
-        stats = c.transport.stats()
-        assert (stats.active, stats.idle, stats.leases) == (0, 0, 0), "its request was not sent whole"
-        (error,) = told
-        assert isinstance(error, pt.WriteError)
-        assert "413" in str(error) or "sending failed" in str(error)
-
-    run_colour(colour, body, ssl_context=client_ssl_context)
+from tests.support.uploads import PIECE, PIECES, Source
 
 
 @pytest.mark.go("EARLY-01", "EARLY-06")

@@ -1,34 +1,15 @@
-"""EXP and 1XX: what comes before the final header. Row 39 of field-pains.md."""
+"""EXP and 1XX: what comes before the final header. Row 39 of field-pains.md is in tests/field."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
 import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.responders import Responder, head, ok
+from tests.support.uploads import Short
 
 EXPECT = {"Expect": "100-continue"}
-
-
-class Source:
-    def __init__(self):
-        self.asked = 0
-        self.closed = False
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.asked += 1
-        if self.asked > 2:
-            raise StopIteration
-        return b"abc"
-
-    def close(self):
-        self.closed = True
 
 
 def hooks_of(names):
@@ -56,7 +37,7 @@ def test_the_body_waits_for_100(colour, value, server_factory):
     called, trace = hooks_of([*names, "wrote_request"])
 
     async def body(c):
-        source = Source()
+        source = Short()
         response = await c.request("POST", server.url, headers={"Expect": value}, content=source, trace=trace)
         assert await c.read(response) == b"ok"
         assert before == [b""], "nothing of the body came with the header"
@@ -67,62 +48,12 @@ def test_the_body_waits_for_100(colour, value, server_factory):
     run_colour(colour, body, expect_continue_timeout=10.0)
 
 
-@pytest.mark.go("EXP-03")
-def test_row_39_silence_means_that_the_body_is_sent_anyway(colour, server_factory):
-    def handler(conn):
-        request = conn.read_head()
-        body = conn.read_body(request)
-        conn.server.note_request(request._replace(body=body))
-        conn.send(head(length=0))
-        conn.read_to_end()
-
-    server = server_factory(handler)
-
-    async def body(c):
-        began = time.monotonic()
-        await c.read(await c.request("POST", server.url, headers=EXPECT, content=b"late"))
-        assert time.monotonic() - began >= 0.2
-        assert server.log[0].body == b"late"
-
-    run_colour(colour, body, expect_continue_timeout=0.2)
-
-
-@pytest.mark.go("EXP-04", "EXP-05", "EXP-06", "WRITE-04")
-@pytest.mark.parametrize("close", [False, True], ids=["keep", "close"])
-@pytest.mark.parametrize("status", ["401 Unauthorized", "417 Expectation Failed", "500 Oops"])
-def test_row_39_a_final_answer_before_the_body_means_that_none_is_sent(colour, status, close, server_factory):
-    """Of Go only where the server says close. A body nobody wants is worth more than a connection: row 39."""
-    rest = []
-
-    def handler(conn):
-        conn.server.note_request(conn.read_head())
-        conn.send(head(status, *([("Connection", "close")] if close else []), length=2) + b"no")
-        rest.append(conn.read_to_end())
-
-    server = server_factory(handler)
-    errors = []
-
-    async def body(c):
-        source = Source()
-        trace = pt.ClientTrace(wrote_request=errors.append)
-        response = await c.request("POST", server.url, headers=EXPECT, content=source, trace=trace)
-        assert response.status_code == int(status[:3])
-        assert await c.read(response) == b"no"
-        assert (source.asked, source.closed) == (0, True)
-        assert c.transport.stats().open == 0, "its request was not sent whole"
-        await c.wait_until(lambda: rest)
-        assert rest == [b""]
-        assert errors == [None]
-
-    run_colour(colour, body, expect_continue_timeout=10.0)
-
-
 @pytest.mark.go("EXP-01")
 def test_an_end_instead_of_100_is_named(colour, server_factory):
     server = server_factory(lambda conn: (conn.read_head(), conn.close()))
 
     async def body(c):
-        source = Source()
+        source = Short()
         with pytest.raises(pt.ServerClosedConnection):
             await c.request("POST", server.url, headers=EXPECT, content=source)
         assert (source.asked, source.closed) == (0, True)

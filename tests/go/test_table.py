@@ -24,9 +24,9 @@ def area_of(row: str) -> str:
 
 
 def cited() -> set[str]:
-    """The arguments of every ``@pytest.mark.go(...)`` in this folder."""
+    """The arguments of every ``@pytest.mark.go(...)`` in this folder, and among the pains of the field."""
     found: set[str] = set()
-    for path in HERE.glob("test_*.py"):
+    for path in (*HERE.glob("test_*.py"), *(HERE.parent / "field").glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "go":
                 found.update(arg.value for arg in node.args if isinstance(arg, ast.Constant))
