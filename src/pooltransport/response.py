@@ -16,7 +16,7 @@ from .duplex import AsyncDuplex, Duplex
 from .engine.body import State
 from .engine.sync import run_sync
 from .engine.upgrade import Upgraded
-from .errors import BodyNotRead, DecodingError, HTTPStatusError, ReadError, StreamConsumed
+from .errors import BodyNotRead, DecodingError, HTTPStatusError, StreamConsumed, TransportError
 from .headers import Headers
 from .iterators import AsyncByteIterator, AsyncLineIterator, ByteIterator, LineIterator
 from .pieces import Parts, charset_of, parse_json
@@ -257,9 +257,9 @@ class Response(_ResponseBase):
         try:
             while parts.add(self._next()):
                 pass
-        except (ReadError, DecodingError):
-            self.close()
-        self._content = parts.join()
+        except (TransportError, DecodingError):
+            self.close()  # too much of it, or no more to be had: the status is what the caller asked about
+        self._content = parts.join()[: self._body.drain_limit]
 
     def close(self) -> None:
         """Let the connection go: what is left is drained within bounds, at most ``drain_timeout``. Idempotent."""
