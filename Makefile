@@ -54,7 +54,7 @@ test-full: $(VENV)/.ready-dev need-nginx
 # Half an hour as written; SECONDS=60 for a look.
 SECONDS ?= 1800
 soak: $(VENV)/.ready-dev need-soak
-	POOLTRANSPORT_SOAK=$(SECONDS) $(PYTEST) -m soak -s --timeout $$(( $(SECONDS) + 300 ))
+	POOLTRANSPORT_SOAK=$(SECONDS) $(PY) -m pytest -m soak -s --timeout $$(( $(SECONDS) + 300 ))
 
 failover: $(BENCH_VENV)/.ready
 	$(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)

@@ -51,15 +51,22 @@ class Tally:
         self._numbers = itertools.count(seed * 10_000_000)
         self._began = time.monotonic()
         self._ends = self._began + seconds
-        self._samples_at = [self._began + seconds * share for share in (0.4, 0.6, 0.8, 1.0)]
+        self._sample_at = self._began
 
     def goes_on(self) -> bool:
         """Report whether there is time left; take a sample of the memory when one is due."""
         now = time.monotonic()
-        if self._samples_at and now >= self._samples_at[0]:
-            self._samples_at.pop(0)
+        if now >= self._sample_at:
+            self._sample_at = now + 1.0
             self.memory.append(memory())
         return now < self._ends
+
+    def growth(self) -> int:
+        """Return by how many bytes the least memory of the last third is above the least of the middle one: what is
+        in use for a moment, or kept by malloc for the next, is no growth.
+        """
+        third = len(self.memory) // 3
+        return min(self.memory[-third:]) - min(self.memory[third : 2 * third]) if third else 0
 
     def next(self, rng: random.Random) -> tuple[int, int, pt.Request]:
         """Return the number, the size of the answer, and a request."""
@@ -200,7 +207,8 @@ def main(colour: str, seconds: float, seed: int, origins: list[str]) -> None:
                 "open_after_close": closed.open + closed.dialing + closed.closing,
                 "leaks": left.leaks,
                 "rebuilds": left.rebuilds,
-                "grew": max(tally.memory[1:], default=0) - tally.memory[0] if tally.memory else 0,
+                "grew": tally.growth(),
+                "memory": [sample // 1_000_000 for sample in tally.memory],
             }
         )
     )
