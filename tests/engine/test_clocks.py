@@ -1,4 +1,4 @@
-"""The clock that goes on while the machine is suspended, and who is told of it. The clocks of requests: test_timeouts."""
+"""The clock that goes on while the machine is suspended, and who is told. The clocks of requests: test_timeouts."""
 
 from __future__ import annotations
 

@@ -25,6 +25,22 @@ class OtherLoop(FakeRuntime):
         return False
 
 
+def test_a_dial_for_another_loop_begins_there(make_world):
+    world = make_world(Answers(HEAD, OK), max_conns=1)
+    held = world.runtime.run(world.transport.round_trip(Request("GET", URL)))
+    world.transport.runtime = other = OtherLoop(world.runtime, Answers(OK))
+    queued = other.start(world.get())
+    other.run_until_idle()
+    world.transport.runtime = world.runtime
+    world.runtime.streams[0].feed(b"hi")
+    world.runtime.run(held.aread())  # its slot is the other loop's now
+    assert world.transport.stats().dialing == 1
+    assert other.dials == []
+    other.run_until_idle()
+    assert queued.outcome() == b"hi"
+    assert len(world.runtime.dials) == len(other.dials) == 1
+
+
 class TestALoopThatIsGone:
     def test_before_the_dial_was_decided(self, make_world):
         world = make_world(Answers(HEAD, OK), max_conns=1)
@@ -123,6 +139,7 @@ def test_a_callable_that_outlives_its_cancellation_has_its_socket_closed():
         try:
             await runtime.sleep(60.0)
         except Cancelled:
+            await runtime.sleep(1.0)
             return ours
 
     transport = FakeTransport(runtime, dial=dial)
@@ -130,7 +147,8 @@ def test_a_callable_that_outlives_its_cancellation_has_its_socket_closed():
     runtime.run_until_idle()
     with theirs:
         runtime.run(transport.aclose())
-        runtime.run_until_idle()
+        assert transport.stats().dialing == 1
+        runtime.advance(1.0)
         assert ours.fileno() == -1
     with pytest.raises(TransportClosed):
         task.outcome()

@@ -1,4 +1,4 @@
-"""What the engine remembers between requests, what a request does first, and decisions overtaken before they are done."""
+"""What the engine remembers, what a request does first, and decisions that are overtaken before they are done."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_failure_is_logged_and_the_house_is_kept_on(make_world, caplog):
         world.runtime.advance(2.5)
     assert [record.getMessage() for record in caplog.records] == ["keeping house failed"] * len(looks)
     assert all(isinstance(record.exc_info[1], ZeroDivisionError) for record in caplog.records)
-    assert [b - a for a, b in zip(looks, looks[1:], strict=False)] == pytest.approx([1.0] * (len(looks) - 1))
+    assert [b - a for a, b in itertools.pairwise(looks)] == pytest.approx([1.0] * (len(looks) - 1))
     assert len(looks) >= 2
     del stream.hung_up
     stream.end()
