@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -54,11 +57,11 @@ def test_a_transport_that_was_collected_is_watched_no_more(caplog):
 
     runtime.run(fetch(transport))
     runtime.advance(5.0)
-    del transport
-    gc.collect()
-    runtime.run_until_idle()  # its connection is closed, and nothing refers to its books any more
-    gc.collect()
     with pytest.warns(UnclosedTransportWarning, match="FakeTransport"):
+        del transport
+        gc.collect()
+        runtime.run_until_idle()  # its connection is closed, and nothing refers to its books any more
+        gc.collect()
         runtime.advance(5.0)
     assert runtime.open_streams == []
     with pytest.raises(Stuck):  # no look is due
@@ -99,12 +102,35 @@ def test_at_the_end_everything_is_said(make_world):
     dropped = FakeTransport(FakeRuntime(Answers(OK)))
     dropped.runtime.run(fetch(dropped))
     runtime = dropped.runtime
-    del response, dropped
-    gc.collect()
-    assert told == []
     with pytest.warns((UnclosedResponseWarning, UnclosedTransportWarning)) as caught:
+        del response, dropped
+        gc.collect()
+        assert told == []
         housekeeping.at_exit()
     assert told == ["http://192.0.2.2:80"]
     assert {warning.category for warning in caught} == {UnclosedResponseWarning, UnclosedTransportWarning}
     runtime.run_until_idle()
     assert runtime.open_streams == []
+
+
+def test_at_the_end_of_a_process_without_any_transport_left():
+    script = """
+    import gc
+    from pooltransport import Request
+    from pooltransport.testing.fakes import Answers, FakeRuntime, FakeTransport
+
+    async def fetch(transport):
+        async with await transport.round_trip(Request("GET", "http://192.0.2.1/")) as response:
+            return await response.aread()
+
+    runtime = FakeRuntime(Answers(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nhi"))
+    runtime.run(fetch(FakeTransport(runtime)))
+    gc.collect()
+    runtime.run_until_idle()
+    gc.collect()
+    print("the end", flush=True)
+    """
+    command = [sys.executable, "-W", "always", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "the end\n"
+    assert "UnclosedTransportWarning" in done.stderr

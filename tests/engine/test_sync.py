@@ -32,6 +32,7 @@ def test_one_that_suspends_is_refused_and_closed():
         finally:
             ends.append("closed")
 
+    coro = sleepy()  # kept: collecting it would close it as well
     with pytest.raises(RuntimeError, match="sleepy.* suspended: its runtime is not a blocking one"):
-        run_sync(sleepy())
+        run_sync(coro)
     assert ends == ["closed"]
