@@ -196,7 +196,8 @@ class TestOnTheLoop:
             began = time.monotonic()
             with pytest.raises(pt.ConnectTimeout) as caught:
                 await c.fetch("http://stuck.test/")
-            assert 0.29 <= time.monotonic() - began <= 0.35
+            # Its own clock; who waits would give it half a second more.
+            assert 0.29 <= time.monotonic() - began <= 0.7
             assert caught.value.phase == "dns"
             await c.wait_until(lambda: len(ends) == 1)
             assert await c.fetch(f"http://good.test:{server.port}/") == b"hello"

@@ -135,12 +135,13 @@ def _bound(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> tuple[
 
 def _late(engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: Setting, now: float) -> BaseException:
     key: ConnectKey = waiter.key  # type: ignore[assignment]
-    dial = waiter.dial
-    phase = "queue" if dial is None or dial.tag is None else dial.tag.phase
-    error = clocks.expired(phase, setting, now, where=key.origin, done=False)
-    engine.ledger.note(engine.ledger.pool.note_timeout, key.host, phase)
-    if isinstance(error, PoolTimeout):
+    job = None if waiter.dial is None else waiter.dial.tag
+    error = clocks.expired("queue" if job is None else job.phase, setting, now, where=key.origin, done=False)
+    engine.ledger.note(engine.ledger.pool.note_timeout, key.host, error.phase)
+    if job is None:
+        assert isinstance(error, PoolTimeout), "who has no dial waits in the queue"
         explain_exhaustion(error, engine, key, now - waiter.since, now)
-    elif isinstance(error, ConnectTimeout) and dial is not None and dial.tag is not None:
-        dial.tag.add_attempts(error)
+    else:
+        assert isinstance(error, ConnectTimeout), "the clock of one handshake is the dial's own"
+        job.add_attempts(error)
     return error

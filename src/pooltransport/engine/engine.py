@@ -22,7 +22,6 @@ from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
-    ReadError,
     RemoteProtocolError,
     ResponseHeaderTimeout,
     ServerClosedConnection,
@@ -321,6 +320,4 @@ def close_reason_of(error: BaseException) -> CloseReason:
     if isinstance(error, TransportTimeout):
         in_head = isinstance(error, ResponseHeaderTimeout) or error.phase == "headers"
         return CloseReason.HEADER_TIMEOUT if in_head else CloseReason.BODY_TIMEOUT
-    if isinstance(error, ReadError):
-        return CloseReason.READ_ERROR
     return CloseReason.WRITE_ERROR if isinstance(error, WriteError) else CloseReason.BAD_STATE

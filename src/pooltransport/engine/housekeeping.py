@@ -40,35 +40,29 @@ class Keeper:
 
 
 _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_registered = False
 
 
 def enrol(ledger: Ledger) -> None:
     """Tell `ledger` when the process has forked, and let it speak at the end of the process."""
-    if not _ledgers:
-        _register()
+    global _registered  # noqa: PLW0603 - once for the process: there is no way to take either back
+    if not _registered:
+        _registered = True
+        import atexit  # noqa: PLC0415 - see above
+
+        os.register_at_fork(after_in_child=after_fork)
+        atexit.register(at_exit)
     _ledgers.add(ledger)
 
 
-def _register() -> None:
-    # Once for the process: there is no way to take either back.
-    global _register  # noqa: PLW0603 - replaced by nothing to do
-    import atexit  # noqa: PLC0415 - see above
-
-    os.register_at_fork(after_in_child=_after_fork)
-    atexit.register(_at_exit)
-    _register = _nothing
-
-
-def _nothing() -> None:
-    return None
-
-
-def _after_fork() -> None:
+def after_fork() -> None:
+    """Let every transport of a child process start anew."""
     for ledger in tuple(_ledgers):
         ledger.after_fork()
 
 
-def _at_exit() -> None:
+def at_exit() -> None:
+    """Say what is still to be said, with patience for another thread that is saying it."""
     for ledger in tuple(_ledgers):
         ledger.safe_point(_PATIENCE)
     leaks.pending.tell(_PATIENCE)
