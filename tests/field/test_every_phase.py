@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 
 import pytest
 
@@ -85,16 +84,14 @@ def test_row_29_one_total_bounds_every_phase(colour, name, server_factory, full)
 
     async def body(c):
         with Lag() as lag:
-            began = time.monotonic()
             with pytest.raises(pt.TransportTimeout) as caught:
                 response = await c.request(method, server.url, timeout=total, **fields)
                 await c.read(response)
-            took = time.monotonic() - began
         error = caught.value
         assert (error.phase, error.setting, error.seconds) == (phase, "timeout", total)
         assert f"{total:g} s (timeout), phase {phase}" in str(error)
         assert error.may_have_been_processed
-        assert -0.01 <= took - total <= 0.1 + 3 * lag.worst
+        assert lag.within(total, 0.1)
         await wait_quiet(c)
         assert c.transport.stats().open == 0
 
@@ -108,13 +105,11 @@ def test_row_29_a_stale_retry_does_not_begin_anew(colour, server_factory, full):
     async def body(c):
         await c.fetch(server.url)
         with Lag() as lag:
-            began = time.monotonic()
             with pytest.raises(pt.ResponseHeaderTimeout) as caught:
                 await c.get(server.url, timeout=total)
-            took = time.monotonic() - began
         assert caught.value.setting == "timeout"
         assert c.transport.stats().retries == 1
-        assert -0.01 <= took - total <= 0.1 + 3 * lag.worst
+        assert lag.within(total, 0.1)
 
     run_colour(colour, body)
 
@@ -134,13 +129,11 @@ def test_row_29_the_queue(colour, server_factory, full):
         holder = await c.start(lambda: c.fetch(server.url))
         await c.wait_until(lambda: c.transport.stats().active == 1)
         with Lag() as lag:
-            began = time.monotonic()
             with pytest.raises(pt.PoolTimeout) as caught:
                 await c.get(server.url, timeout=total)
-            took = time.monotonic() - began
         assert (caught.value.phase, caught.value.setting) == ("queue", "timeout")
         assert not caught.value.may_have_been_processed
-        assert -0.01 <= took - total <= 0.1 + 3 * lag.worst
+        assert lag.within(total, 0.1)
         gate.set()
         await c.wait(holder)
 
