@@ -34,6 +34,7 @@ class Upgraded:
     trailers: RawHeaders = []  # noqa: RUF012 - there are none, ever
     max_body_bytes: int | None = None
     max_decoded_bytes: int | None = None
+    drain_limit = 0  # what is read for an error's sake: an answer that upgrades is none
     is_gzip = False
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
@@ -45,16 +46,6 @@ class Upgraded:
         engine.ledger.note(engine.ledger.pool.set_upgraded, lease.conn)
         lease.conn.stream.half_open = lease.conn.stream.tls is None
         self._guard: Guard | None = Guard(engine.ledger.abandon, lease)
-
-    @property
-    def drain_limit(self) -> int:
-        """How much a response reads for an error's sake."""
-        return self._engine.options.drain_limit
-
-    @property
-    def lease(self) -> Lease:
-        """The use of the connection."""
-        return self._lease
 
     async def read_some(self) -> bytes:
         """Return the next bytes; at the end of the stream, which closes it, ``b""``."""
