@@ -51,8 +51,18 @@ class TestAfterAWriteThatFailed:
             world.runtime.run(post(world))
         assert world.transport.stats().closed == {"write_error": 1}
 
-    def test_the_end_of_the_connection(self, make_world):
-        world = make_world(breaks_writes(lambda stream: stream.end()))
+    @pytest.mark.parametrize(
+        "deed",
+        [
+            lambda stream: stream.end(),
+            lambda stream: stream.fail(),
+            lambda stream: stream.feed(b"no HTTP\r\n\r\n"),
+            lambda stream: None,
+        ],
+        ids=["end", "reset", "nonsense", "silence"],
+    )
+    def test_no_answer(self, make_world, deed):
+        world = make_world(breaks_writes(deed))
         with pytest.raises(WriteError, match="Connection reset") as caught:
             world.runtime.run(post(world))
         assert not isinstance(caught.value, ServerClosedConnection)

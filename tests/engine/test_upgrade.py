@@ -156,6 +156,41 @@ class TestBroken:
 
 
 @pytest.mark.parametrize("call", ["read", "write"])
+def test_closed_while_it_is_used(make_world, call):
+    """By another task: who uses it is told so, now and later, and the hooks once."""
+    world = make_world(Answers(SWITCH))
+    told = Told()
+    stream = opened(world, trace=told.trace).stream
+    world.runtime.streams[0].hold_writes = True
+    task = started(world, stream.aread() if call == "read" else stream.awrite(b"x"))
+    world.runtime.run(stream.aclose())
+    with pytest.raises(StreamConsumed, match="the stream was closed while it was used"):
+        task.outcome()
+    with pytest.raises(StreamConsumed, match="the stream was closed before"):
+        world.runtime.run(stream.aread())
+    assert not told.info("body_closed").complete
+    assert world.transport.stats().closed == {"upgraded": 1}
+
+
+def test_both_directions_break_at_once(make_world):
+    """Each caller is told its own, and the connection ends once."""
+    world = make_world(Answers(SWITCH))
+    told = Told()
+    stream = opened(world, trace=told.trace).stream
+    peer = world.runtime.streams[0]
+    peer.hold_writes = True
+    reading, writing = started(world, stream.aread()), started(world, stream.awrite(b"x"))
+    peer.break_writes = RESET
+    peer.fail(RESET)
+    world.runtime.run_until_idle()
+    assert (type(reading.error), type(writing.error)) == (ReadError, WriteError)
+    assert told.info("body_closed").bytes_read == 0
+    assert world.transport.stats().closed == {"read_error": 1}
+    with pytest.raises(ReadError):
+        world.runtime.run(stream.aread())
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
 def test_a_cancelled_call_closes_it(make_world, call):
     world = make_world(Answers(SWITCH))
     stream = opened(world).stream

@@ -113,16 +113,20 @@ class Upgraded:
         return kind(text, phase="body", setting="timeout", seconds=seconds)
 
     def _fail(self, error: Exception) -> Exception:
+        if self.state is State.CLOSED:
+            return StreamConsumed("the stream was closed while it was used")
         reason = CloseReason.READ_ERROR if isinstance(error, ReadError) else CloseReason.WRITE_ERROR
         self._end(reason, State.FAILED)
-        self._error = self._engine.explain(error, self._lease.conn)
-        return self._error
+        explained = self._engine.explain(error, self._lease.conn)
+        self._error = self._error or explained
+        return explained
 
     def _end(self, reason: CloseReason, state: State) -> None:
-        self.state = state
         guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.disarm()
+        if guard is None:
+            return  # it has ended: the other direction broke, or somebody closed it
+        guard.disarm()
+        self.state = state
         self._engine.ledger.discard(self._lease, reason, answered=True)
         if self._lease.hooks is not None:
             self._lease.hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, None, state is State.COMPLETE))
