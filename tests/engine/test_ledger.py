@@ -16,7 +16,7 @@ from pooltransport.engine.ledger import Ledger
 from pooltransport.errors import ConnectError, UnclosedResponseWarning, UnclosedTransportWarning
 from pooltransport.options import TransportOptions
 from pooltransport.stats import CloseReason
-from pooltransport.testing.fakes import FakeRuntime
+from pooltransport.testing.fakes import Answers, FakeRuntime
 from tests.engine.bench import SLOW
 from tests.engine.scenarios import OTHER, URL
 from tests.engine.told import Told
@@ -26,7 +26,7 @@ BUFFERED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n
 
 
 class Interrupting:
-    """A reason whose first use in a table is where the user's Ctrl-C lands."""
+    """A reason, or a key, whose first use in a table is where the user's Ctrl-C lands."""
 
     value = "read_error"
     interrupted = False
@@ -36,18 +36,6 @@ class Interrupting:
             self.interrupted = True
             raise KeyboardInterrupt
         return hash(self.value)
-
-
-class Moment(float):
-    """A time whose first comparison is where the user's Ctrl-C lands."""
-
-    interrupted = False
-
-    def __ge__(self, other):
-        if not self.interrupted:
-            self.interrupted = True
-            raise KeyboardInterrupt
-        return float(self) >= other
 
 
 class Dropping:
@@ -103,17 +91,19 @@ class TestCutOff:
         assert bench.stats.rebuilds == 1
 
     def test_while_taking(self, make_bench):
-        """What could not be said then is said at the next check-out."""
-        bench = make_bench(DONE, idle_conn_timeout=30.0)
+        """What could not be said then, here of another call that was cut off, is said at the next check-out."""
+        bench = make_bench()
         bench.open()
-        conn = only_conn(bench)
         with pytest.raises(KeyboardInterrupt):
-            bench.ledger.take(conn.key, Moment(bench.runtime.now() + 60.0))
-        assert bench.ledger.snapshot().rebuilds == 1
-        bench.runtime.clock.advance(60.0)
-        assert bench.ledger.take(conn.key, bench.runtime.now()) is None
+            bench.ledger.note(bench.ledger.pool.remove, only_conn(bench), Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            bench.ledger.take(Interrupting(), bench.runtime.now())
+        assert bench.runtime.streams[0].is_open
+        assert bench.ledger.take(Key("h"), bench.runtime.now()) is None
         bench.runtime.run_until_idle()
-        assert bench.runtime.open_streams == []
+        assert not bench.runtime.streams[0].is_open
+        assert bench.stats.rebuilds == 1
+        assert bench.stats.closing == 0
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
     def test_what_is_no_refusal_has_the_books_looked_at(self, make_bench, error):
@@ -243,6 +233,7 @@ class TestALoopThatIsGone:
         bench.runtime.run_until_idle()
         assert bench.gauges == {"active": 1, "idle": 1, "dialing": 1, "leases": 1}
         bench.runtime.alive = False
+        bench.runtime.lazy_close = True  # a loop that is gone reports no end of a stream
         bench.engine.forget_runtime(bench.runtime)
         assert bench.runtime.open_streams == []
         assert bench.gauges == {}
@@ -261,6 +252,17 @@ class TestALoopThatIsGone:
             bench.engine.forget_runtime(other)
         assert bench.gauges == {"active": 1, "idle": 1, "leases": 1}
         assert len(bench.runtime.open_streams) == 2
+
+    def test_the_next_one_keeps_house(self, make_bench):
+        bench = make_bench(DONE, idle_conn_timeout=30.0)
+        bench.open()
+        last, bench.runtime = bench.runtime, FakeRuntime(Answers(DONE))
+        bench.runtime.clock = last.clock
+        bench.engine.forget_runtime(last)
+        bench.open()
+        assert bench.gauges == {"idle": 1}
+        bench.runtime.advance(30.1)
+        assert bench.stats.closed == {"pool_closed": 1, "idle_timeout": 1}
 
     def test_that_ends_in_order(self, make_bench):
         """Its streams are closed as ever, and no lease is lost to who is ending it at that moment."""
