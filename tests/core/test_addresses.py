@@ -116,6 +116,31 @@ def test_the_penalty_grows_and_is_bounded():
     assert memory.is_good("a", now + 10)
 
 
+def test_only_the_last_failures_are_remembered():
+    memory = AddressMemory(most=2)
+    for text in ("a", "b", "a", "c"):
+        memory.failed(text, 0.0)
+    assert len(memory) == 2
+    assert [memory.is_good(text, 1.0) for text in ("a", "b", "c")] == [False, True, False]
+
+
+def test_a_success_before_any_failure_is_nothing():
+    memory = AddressMemory()
+    memory.succeeded("a")
+    assert len(memory) == 0
+    assert memory.order(V4[:2], 0.0) == V4[:2]
+
+
+def test_what_failed_is_tried_last():
+    memory = AddressMemory()
+    memory.failed(V4[0].text, 0.0)
+    assert memory.order(V4[:3], 1.0) == [V4[1], V4[2], V4[0]]
+
+
+def test_families_take_turns_beginning_with_the_first():
+    assert interleave([V6[0], V6[1], V6[2], V4[0]]) == [V6[0], V4[0], V6[1], V6[2]]
+
+
 def test_a_burst_of_failures_counts_once():
     memory = AddressMemory()
     assert [memory.failed("a", 0.1 * n) for n in range(50)] == [True] + [False] * 49

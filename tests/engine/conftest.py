@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.engine.bench import Bench
 from tests.engine.scenarios import World
 
 
@@ -23,3 +24,17 @@ def make_world():
         world.transport.check()
         assert world.runtime.open_streams == []
         assert world.transport.stats().dialing == 0
+
+
+@pytest.fixture
+def make_bench():
+    """Make a `Bench`; after the test it ends."""
+    made = []
+
+    def make(*answers, **options):
+        made.append(Bench(*answers, **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.end()

@@ -34,6 +34,7 @@ class Upgraded:
     trailers: RawHeaders = []  # noqa: RUF012 - there are none, ever
     max_body_bytes: int | None = None
     max_decoded_bytes: int | None = None
+    drain_limit = 0  # what is read for an error's sake: an answer that upgrades is none
     is_gzip = False
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
@@ -45,16 +46,6 @@ class Upgraded:
         engine.ledger.note(engine.ledger.pool.set_upgraded, lease.conn)
         lease.conn.stream.half_open = lease.conn.stream.tls is None
         self._guard: Guard | None = Guard(engine.ledger.abandon, lease)
-
-    @property
-    def drain_limit(self) -> int:
-        """How much a response reads for an error's sake."""
-        return self._engine.options.drain_limit
-
-    @property
-    def lease(self) -> Lease:
-        """The use of the connection."""
-        return self._lease
 
     async def read_some(self) -> bytes:
         """Return the next bytes; at the end of the stream, which closes it, ``b""``."""
@@ -122,16 +113,20 @@ class Upgraded:
         return kind(text, phase="body", setting="timeout", seconds=seconds)
 
     def _fail(self, error: Exception) -> Exception:
+        if self.state is State.CLOSED:
+            return StreamConsumed("the stream was closed while it was used")
         reason = CloseReason.READ_ERROR if isinstance(error, ReadError) else CloseReason.WRITE_ERROR
         self._end(reason, State.FAILED)
-        self._error = self._engine.explain(error, self._lease.conn)
-        return self._error
+        explained = self._engine.explain(error, self._lease.conn)
+        self._error = self._error or explained
+        return explained
 
     def _end(self, reason: CloseReason, state: State) -> None:
-        self.state = state
         guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.disarm()
+        if guard is None:
+            return  # it has ended: the other direction broke, or somebody closed it
+        guard.disarm()
+        self.state = state
         self._engine.ledger.discard(self._lease, reason, answered=True)
         if self._lease.hooks is not None:
             self._lease.hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, None, state is State.COMPLETE))
