@@ -185,7 +185,7 @@ class Ledger:
                 wake()
 
     def when_quiet(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once when no lease is left."""
+        """Call `wake` when no lease is left: now, or at the end of the last one, or both; a latch does not mind."""
         self._on_quiet.append(wake)
         if not self.leases:
             wake()
