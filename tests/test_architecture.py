@@ -37,6 +37,7 @@ ROOMS = {
     "runtime.workers": "runtime",
     "runtime.threads": "threads",
     "runtime.thread_stream": "threads",
+    "runtime.thread_duplex": "threads",
     "runtime.asyncio": "asyncio",
     "runtime.asyncio_stream": "asyncio",
     "runtime.asyncio_tls": "asyncio",
@@ -130,7 +131,10 @@ class TestHouse:
 
     def test_no_primitive_that_deadlocks_in_a_finalizer(self):
         # contract 3.1
-        sources = [SOURCES[f"pooltransport.runtime.{name}"] for name in ("threads", "thread_stream", "workers")]
+        sources = [
+            SOURCES[f"pooltransport.runtime.{name}"]
+            for name in ("threads", "thread_stream", "thread_duplex", "workers")
+        ]
         names = {f"threading.{name}" for name in ("Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")}
         names |= {"threading.Thread", "queue.Queue", "queue.SimpleQueue", "queue.LifoQueue", "queue.PriorityQueue"}
         assert every(rules.names_used, names, sources=sources) == []

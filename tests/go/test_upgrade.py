@@ -201,8 +201,9 @@ def test_the_peer_may_end_first(colour, server_factory):
     run_colour(colour, body)
 
 
-def test_one_reads_while_another_writes(colour, server_factory):
-    server = server_factory(shouter)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_one_reads_while_another_writes(colour, secure, server_factory, server_ssl_context, client_ssl_context):
+    server = server_factory(shouter, tls=server_ssl_context if secure else None)
     whole = b"x" * 3_000_000
 
     async def body(c):
@@ -220,7 +221,34 @@ def test_one_reads_while_another_writes(colour, server_factory):
         assert data == b"HELLO" + whole.upper()
         await c.call(stream.close)
 
-    run_colour(colour, body)
+    run_colour(colour, body, ssl_context=client_ssl_context)
+
+
+def test_both_directions_begin_at_once_with_clocks_of_their_own(server_factory, scaled):
+    """A socket's timeout is one for both: what one thread set, or was setting, made the other's call fail."""
+    server = server_factory(shouter)
+
+    async def body(c):
+        for _ in range(scaled(300, 40)):
+            response = await c.get(server.url, headers=ASK)
+            stream = response.stream
+
+            async def write(stream=stream):
+                for _ in range(20):
+                    await c.call(stream.write, b"y" * 20_000)
+                return b""
+
+            async def read(stream=stream):
+                data = b""
+                while len(data) < 5 + 20 * 20_000:
+                    data += await c.call(stream.read, 65_536, timeout=10.0)
+                return data
+
+            _, data = await c.gather(write, read)
+            assert data == b"HELLO" + b"Y" * 400_000
+            await c.call(stream.close)
+
+    run_colour("threads", body)
 
 
 def test_closing_the_transport_wakes_who_reads(colour, server_factory):

@@ -203,7 +203,8 @@ class TestStream:
         pair = Pair()
         with pytest.raises(OSError, match="both directions"):
             pair.stream.end_writing()
-        assert not pair.stream.half_open
+        pair.stream.go_duplex(half_open=True)
+        assert pair.below.half_open is False
 
     def test_writing_fails_as_below(self):
         pair = Pair()

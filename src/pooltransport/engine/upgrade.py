@@ -44,7 +44,7 @@ class Upgraded:
         self._error: Exception | None = None
         self.state = State.OPEN
         engine.ledger.note(engine.ledger.pool.set_upgraded, lease.conn)
-        lease.conn.stream.half_open = lease.conn.stream.tls is None
+        lease.conn.stream.go_duplex(half_open=lease.conn.stream.tls is None)
         self._guard: Guard | None = Guard(engine.ledger.abandon, lease)
 
     async def read_some(self) -> bytes:

@@ -58,7 +58,7 @@ class AsyncioStream(asyncio.Protocol):
         "_waiter",
         "_writing_paused",
         "cut_off",
-        "half_open",
+        "_half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -87,7 +87,7 @@ class AsyncioStream(asyncio.Protocol):
         self.tls: TLSInfo | None = None
         self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
-        self.half_open = False
+        self._half_open = False
 
     # -- making it ------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class AsyncioStream(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._note_cut_off()
         self._end(None)
-        return self.half_open  # the loop closes the other direction too unless told otherwise
+        return self._half_open  # the loop closes the other direction too unless told otherwise
 
     def _note_cut_off(self) -> None:
         if self._loop_tls is not None and not self._ended:
@@ -214,7 +214,7 @@ class AsyncioStream(asyncio.Protocol):
 
     def _writable(self) -> asyncio.Transport:
         transport = self._transport
-        if transport is None or (self._ended and not self.half_open) or transport.is_closing():
+        if transport is None or (self._ended and not self._half_open) or transport.is_closing():
             error = self._broken()
             raise NothingWritten(error.errno, error.strerror or str(error)) from error
         return transport
@@ -286,6 +286,9 @@ class AsyncioStream(asyncio.Protocol):
             finally:
                 self._waiter = None
         return self._take()
+
+    def go_duplex(self, *, half_open: bool) -> None:
+        self._half_open = half_open
 
     def end_writing(self) -> None:
         transport = self._writable()

@@ -79,7 +79,6 @@ class Stream(Protocol):
     tls: TLSInfo | None
     # Told once, by the loops only, when an idle connection ended or spoke unasked.
     on_idle_event: Callable[[CloseReason], None] | None
-    half_open: bool  # the peer's end leaves our direction open: set after an upgrade, never over TLS
 
     @property
     def cut_off(self) -> bool:
@@ -104,6 +103,11 @@ class Stream(Protocol):
 
     async def receive(self, at: float | None) -> bytes:
         """Return some bytes; ``b""`` at the end of the stream."""
+
+    def go_duplex(self, *, half_open: bool) -> None:
+        """From here on two threads or tasks use it at once, one for each direction; with `half_open` the
+        peer's end leaves ours open. After an upgrade, once, while nobody else uses it.
+        """
 
     def end_writing(self) -> None:
         """End our direction; what was sent before still goes out. Raises `OSError` with TLS, which has no such thing

@@ -22,6 +22,7 @@ from pooltransport.stats import CloseReason
 
 from .protocols import Address, Data, Expired, NothingWritten
 from .sockets import ONE_RECORD, READ_SIZE, Probe, names, stalls_at, tls_info, unsolicited
+from .thread_duplex import ThreadDuplex
 from .tls import note_shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ThreadStream:
         "_aborted",
         "_closed",
         "_closer",
+        "_duplex",
         "_early",
         "_inside",
         "_on_closed",
@@ -46,7 +48,6 @@ class ThreadStream:
         "_sock",
         "_timeout",
         "cut_off",
-        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -62,13 +63,13 @@ class ThreadStream:
         # A list: a dial that is aborted as it ends is aborted by two, and both must hear of it.
         self._on_closed: list[Callable[[], None]] = []
         self._timeout: float | None = -1.0
+        self._duplex: ThreadDuplex | None = None
         self._early: bytes | None = None  # received while sending, by `send_until_answered`
         self._probe = Probe(sock)
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.cut_off = False
         self.on_idle_event: Callable[[CloseReason], None] | None = None
-        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         self._enter()
@@ -133,6 +134,9 @@ class ThreadStream:
         self._enter_to_write()
         whole = len(data)
         try:
+            if self._duplex is not None:
+                self._duplex.send(data, stall, at)
+                return
             while data:
                 until = stalls_at(stall, at)
                 self._set_timeout(until)
@@ -211,9 +215,8 @@ class ThreadStream:
                 data, self._early = self._early, None
                 return data
             while True:
-                self._set_timeout(at)
                 try:
-                    data = self._sock.recv(READ_SIZE)
+                    data = self._recv(at)
                 except TimeoutError as error:
                     if error.errno is not None:
                         raise
@@ -227,6 +230,15 @@ class ThreadStream:
                 return data
         finally:
             self._leave()
+
+    def _recv(self, at: float | None) -> bytes:
+        if self._duplex is not None:
+            return self._duplex.receive(at)
+        self._set_timeout(at)
+        return self._sock.recv(READ_SIZE)
+
+    def go_duplex(self, *, half_open: bool) -> None:  # noqa: ARG002 - a socket is that by itself
+        self._duplex = ThreadDuplex(self._sock)
 
     def end_writing(self) -> None:
         self._enter_to_write()

@@ -7,6 +7,7 @@ stream below sees bytes, and cannot tell a session ticket from an answer that no
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import ssl
@@ -37,11 +38,11 @@ class TLSOver:
     __slots__ = (
         "_ended",
         "_error",
+        "_guard",
         "_on_idle",
         "_plain",
         "_pump",
         "_unsent",
-        "half_open",
         "inner",
         "local_addr",
         "remote_addr",
@@ -60,7 +61,7 @@ class TLSOver:
         self.remote_addr = inner.remote_addr
         self.local_addr = inner.local_addr
         self.tls: TLSInfo | None = None
-        self.half_open = False  # and stays so
+        self._guard = _thread.allocate_lock()  # one TLS object serves no two threads at once
 
     @property
     def cut_off(self) -> bool:
@@ -84,20 +85,21 @@ class TLSOver:
 
     async def _say(self, at: float | None) -> None:
         """Send what TLS itself has to say."""
-        if data := self._records():
-            await self.inner.send(data, None, at)
+        if records := self._records(b""):
+            await self.inner.send(records, None, at)
 
-    def _records(self) -> bytes:
-        """Return what is to go out, in the order in which it was encrypted."""
-        data, self._unsent = self._unsent + self._pump.take(), b""
-        return data
+    def _records(self, data: Data) -> bytes:
+        """Encrypt `data`; return what is to go out, in the order in which it was encrypted."""
+        with self._guard:
+            if data:
+                self._pump.write(data)
+            records, self._unsent = self._unsent + self._pump.take(), b""
+        return records
 
     # -- I/O ------------------------------------------------------------------------------------
 
     async def send(self, data: Data, stall: float | None, at: float | None) -> None:
-        if data:
-            self._pump.write(data)
-        await self.inner.send(self._records(), stall, at)
+        await self.inner.send(self._records(data), stall, at)
 
     async def send_until_answered(self, data: Data, stall: float | None, at: float | None) -> tuple[int, bool]:
         view = memoryview(data)
@@ -117,16 +119,25 @@ class TLSOver:
                 return len(data) - len(view), True
             self._unsent += self._pump.take()
 
+    def go_duplex(self, *, half_open: bool) -> None:  # noqa: ARG002 - TLS ends in both directions at once
+        self.inner.go_duplex(half_open=False)
+
     def end_writing(self) -> None:
         raise OSError(errno.EOPNOTSUPP, "a TLS connection ends in both directions at once")
 
     async def receive(self, at: float | None) -> bytes:
         while (data := self._next()) is None:
-            self._pump.feed(await self.inner.receive(at))
+            received = await self.inner.receive(at)
+            with self._guard:
+                self._pump.feed(received)
             await self._say(at)  # a key update, for instance
         return data
 
     def _next(self) -> bytes | None:
+        with self._guard:
+            return self._decrypted()
+
+    def _decrypted(self) -> bytes | None:
         if self._plain:
             return self._plain.popleft()
         if self._error is not None:

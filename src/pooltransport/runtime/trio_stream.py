@@ -46,7 +46,6 @@ class TrioStream:
         "_sock",
         "_turns",
         "_unsent",
-        "half_open",
         "local_addr",
         "on_idle_event",
         "remote_addr",
@@ -66,7 +65,6 @@ class TrioStream:
         self.remote_addr = self.local_addr = ""
         self.tls: TLSInfo | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
-        self.half_open = False
 
     async def connect(self, address: Address, at: float | None) -> None:
         code = self._sock.connect_ex(address.sockaddr)
@@ -193,6 +191,9 @@ class TrioStream:
                 return self._socket().recv(READ_SIZE)
             except BlockingIOError:
                 await self._ready(anyio.wait_readable, at)
+
+    def go_duplex(self, *, half_open: bool) -> None:
+        """Do nothing: each direction waits for itself."""
 
     def end_writing(self) -> None:
         if self.tls is not None:

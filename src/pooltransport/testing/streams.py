@@ -51,7 +51,7 @@ class FakeStream:
         self.on_sent: Callable[[FakeStream], object] | None = None
         self.sent = bytearray()
         self.is_open = True
-        self.half_open = False
+        self.half_open: bool | None = None  # what `go_duplex` said
         self.was_opened = self.ended_writing = False
         self.hold_writes = self.hold_tls = False
         self.break_writes: OSError | None = None
@@ -160,6 +160,10 @@ class FakeStream:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was aborted")
         if not came:
             raise Expired
+
+    def go_duplex(self, *, half_open: bool) -> None:
+        """Note that it is used in both directions at once."""
+        self.half_open = half_open
 
     def end_writing(self) -> None:
         """Note that the client ended its direction."""
