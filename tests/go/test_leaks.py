@@ -21,14 +21,20 @@ from tests.support.responders import close_after, no_response_close, ok, raw, st
 
 
 def threads_of_ours():
-    """Return how many threads there are that Python's own list has not: ours are made below it."""
-    return len(os.listdir("/proc/self/task")) - threading.active_count()
+    """Return how many threads there are that `threading` has not made: ours are made below it.
+
+    One of ours that logs gets an entry there all the same, a dummy, which outlives it.
+    """
+    theirs = {str(t.native_id) for t in threading.enumerate() if not isinstance(t, threading._DummyThread)}
+    return len(set(os.listdir("/proc/self/task")) - theirs)
 
 
 @pytest.mark.go("LEAK-01")
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the kernel does not list threads")
 def test_a_connection_costs_no_thread_and_no_task(colour, server_factory):
-    """25 in use, dialed one after another, and then idle: on threads there are one worker and the housekeeper."""
+    """25 in use, dialed one after another, and then idle: on threads there are the housekeeper and one worker, or two
+    or three, since one may be on its way to its next job when that comes.
+    """
     gate = threading.Event()
     server = server_factory(stall(gate))
 
@@ -37,7 +43,7 @@ def test_a_connection_costs_no_thread_and_no_task(colour, server_factory):
         responses = [await c.get(server.url) for _ in range(25)]
         for _ in range(2):
             assert c.transport.stats().open == 25
-            assert threads_of_ours() - before <= 2
+            assert threads_of_ours() - before <= 4
             if c.name == "asyncio":
                 assert len(asyncio.all_tasks()) <= 2  # this one, and the housekeeper
             elif c.name == "trio":
