@@ -8,7 +8,8 @@ from typing import Self
 
 
 class Lag:
-    """Sleeps a little again and again beside the block; `worst` is by how much a sleep was too long, in seconds.
+    """Sleeps a little again and again beside the block; `worst` is by how much a sleep was too long, in seconds, and
+    `total` by how much all of them were.
 
     Without others on the machine that is a millisecond, and the bound stays as it is written.
 
@@ -20,7 +21,7 @@ class Lag:
     PAUSE = 0.005
 
     def __init__(self) -> None:
-        self.worst = self.took = 0.0
+        self.worst = self.total = self.took = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sleep)
 
@@ -28,7 +29,9 @@ class Lag:
         while not self._over.is_set():
             before = time.monotonic()
             time.sleep(self.PAUSE)
-            self.worst = max(self.worst, time.monotonic() - before - self.PAUSE)
+            late = time.monotonic() - before - self.PAUSE
+            self.worst = max(self.worst, late)
+            self.total += late
 
     def __enter__(self) -> Self:
         self._thread.start()
