@@ -87,7 +87,12 @@ class OptionsDict(TypedDict, total=False):
     codec: Literal["auto", "h11"]
     trace: ClientTrace | None
     leak_detection: Literal["off", "site", "full"]
+    lease_warn_after: float
+    lease_max: float | None
+    gc_on_exhaustion: bool | Literal["auto"]
+    deadlock_check: bool
     ignore_modules: Iterable[str]
+    show_paths: bool
     name: str | None
 
 
@@ -142,6 +147,10 @@ def _size_or_none(name: str, value: object) -> str | None:
 
 def _flag(name: str, value: object) -> str | None:
     return None if isinstance(value, bool) else f"{name}={value!r}: must be True or False"
+
+
+def _auto_or_flag(name: str, value: object) -> str | None:
+    return None if value == "auto" or isinstance(value, bool) else f"{name}={value!r}: must be 'auto', True or False"
 
 
 def _text_or_none(name: str, value: object) -> str | None:
@@ -228,7 +237,12 @@ _TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
     "codec": ("auto", _Choice("auto", "h11")),
     "trace": (None, _trace),
     "leak_detection": ("site", _Choice("off", "site", "full")),
+    "lease_warn_after": (60.0, _seconds),
+    "lease_max": (None, _seconds_or_none),
+    "gc_on_exhaustion": ("auto", _auto_or_flag),
+    "deadlock_check": (True, _flag),
     "ignore_modules": ((), _modules),
+    "show_paths": (False, _flag),
     "name": (None, _text_or_none),
 }
 
@@ -284,7 +298,12 @@ class TransportOptions:
     codec: str
     trace: ClientTrace | None
     leak_detection: str
+    lease_warn_after: float
+    lease_max: float | None
+    gc_on_exhaustion: bool | Literal["auto"]
+    deadlock_check: bool
     ignore_modules: Iterable[str]
+    show_paths: bool
     name: str | None
     explicit: frozenset[str]
 

@@ -8,6 +8,8 @@
 3. ``waiting`` counts who has no connection and no dial of its own; ``leases`` counts the uses of
    connections, which is more than the active connections only when a connection can be shared.
 4. Keys are the snake_case values of the enums below, so that ``to_json()`` needs no translation.
+5. ``schema`` is 1 as long as changes only add. `pooltransport/stats.schema.json` describes ``to_json()``.
+6. A ratio or a rate is None where fewer than 20 connections were acquired: neither 0 nor 1 would be true.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_REMOTE = frozenset(("server_closed_idle", "server_close_header", "read_loop_exit", "goaway"))
 
 
 class CloseReason(enum.Enum):
@@ -30,6 +35,11 @@ class CloseReason(enum.Enum):
         member._value_ = value
         member.sentence = sentence
         return member
+
+    @property
+    def initiator(self) -> str:
+        """``remote`` where the server ended the connection, which leaves TIME_WAIT on its side; else ``local``."""
+        return "remote" if self.value in _REMOTE else "local"
 
     IDLE_TIMEOUT = "idle_timeout", "idle for longer than the idle timeout"
     IDLE_LIMIT_HOST = "idle_limit_host", "too many idle connections for host"
@@ -80,8 +90,135 @@ class DrainOutcome(enum.Enum):
     ERROR = "error"
 
 
+class AcquireFailure(enum.Enum):
+    """Why a request got no connection."""
+
+    POOL_TIMEOUT = "pool_timeout"
+    POOL_QUEUE_FULL = "pool_queue_full"
+    POOL_CLOSED = "pool_closed"
+    POOL_DEADLOCK = "pool_deadlock"
+    DIAL_TIMEOUT = "dial_timeout"
+    DIAL_ERROR = "dial_error"
+    CANCELLED = "cancelled"
+
+
+class LeakFound(enum.Enum):
+    """How it was noticed that a response was never closed."""
+
+    GC = "gc"  # it was collected
+    RESCUE = "rescue"  # it was collected because the pool had run dry
+    CLOSE = "close"  # its transport, or the loop, ended first
+    EXIT = "exit"  # the process ended first
+
+
+class Activity(enum.Enum):
+    """What goes on in a lease, judged by who moved last (`diagnosis/activity.py`)."""
+
+    RECENT = "recent"  # younger than `lease_warn_after`
+    IDLE_HOLDER = "idle_holder"  # headers are there, and nobody reads
+    SLOW_SERVER = "slow_server"  # somebody waits for the server
+    SLOW_READER = "slow_reader"  # bytes are there, the reader comes rarely
+    PROGRESSING = "progressing"  # bytes move
+    DECLARED_STREAM = "declared_stream"  # `response.long_lived()`, an event stream, another protocol
+
+
+class Histogram(NamedTuple):
+    """How often a value fell where: ``counts[i]`` up to ``bounds[i]``, the last above all of them."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+    @property
+    def total(self) -> int:
+        """How many values."""
+        return sum(self.counts)
+
+
+class Histograms(NamedTuple):
+    """What was measured for one host, in seconds; `connection_requests` in requests.
+
+    `dial_failures` by type of error; `requests` by ``METHOD status`` or ``METHOD error_type``, until the headers were read.
+    """
+
+    time_in_queue: Histogram
+    lease_duration: Histogram
+    connection_duration: Histogram
+    connection_requests: Histogram
+    dial_duration: Histogram
+    dial_failures: Mapping[str, Histogram]
+    requests: Mapping[str, Histogram]
+
+
+class DialErrorStats(NamedTuple):
+    """The last dial that failed: what kind of error, and how long ago."""
+
+    type: str
+    age_s: float
+
+
+class Finding(NamedTuple):
+    """What a rule says of a snapshot. `confidence`: ``certain``, ``likely`` or ``possible``.
+
+    `id`: R1, R2 ...; `evidence` and `against`: sentences with numbers; `fix`: what to do; `runbook`: a page of docs/runbooks.
+    """
+
+    id: str
+    cause: str
+    severity: str
+    confidence: str
+    evidence: tuple[str, ...]
+    against: tuple[str, ...]
+    fix: str
+    runbook: str
+
+
+class LeaseStats(NamedTuple):
+    """One connection in use. `site`: ``file:line`` that opened it, `stack`: from there outwards."""
+
+    id: int
+    origin: str
+    method: str
+    status_code: int
+    age_s: float
+    activity: str
+    bytes_read: int
+    bytes_expected: int | None
+    reader_waiting_s: float | None
+    unread_s: float | None
+    site: str
+    stack: tuple[str, ...]
+    thread: str
+    task: str | None
+
+
+class WaiterStats(NamedTuple):
+    """One request that has no connection. `holds`: ids of the leases that its own thread or task has."""
+
+    origin: str
+    age_s: float
+    deadline_in_s: float | None
+    holds: tuple[int, ...]
+
+
+class IdleStats(NamedTuple):
+    """One idle connection."""
+
+    origin: str
+    age_s: float
+    idle_s: float
+    requests_served: int
+
+
+class ClientStats(NamedTuple):
+    """Clients of this transport: made ever, and alive now."""
+
+    created: int
+    live: int
+
+
 class HostStats(NamedTuple):
-    """One host's gauges (``active`` to ``leases``) and counters. A snapshot; it does not change."""
+    """One host's gauges (``active`` to ``leases``), counters and measurements. A snapshot; it does not change."""
 
     origin: str
     active: int
@@ -100,6 +237,27 @@ class HostStats(NamedTuple):
     drains: Mapping[str, int]  # by DrainOutcome, all of them
     timeouts: Mapping[str, int]  # by phase, those that happened
     retries: int
+    dial_errors_by_type: Mapping[str, int]  # those that happened
+    acquire_failures: Mapping[str, int]  # by AcquireFailure, all of them
+    leaks_by_found: Mapping[str, int]  # by LeakFound, all of them
+    histograms: Histograms
+    scheme: str = ""
+    address: str = ""  # of the server; "*" for all that a forward proxy is asked for
+    port: int = 0
+    proxy: str | None = None  # without credentials
+    protocol: str = "http/1.1"
+    limit: int | None = None  # every socket of the host
+    idle_limit: int | None = None
+    oldest_wait_s: float = 0.0  # 0 where nobody waits
+    oldest_lease_s: float = 0.0
+    oldest_idle_s: float = 0.0
+    peak_active_5m: int = 0
+    lease_mean_s_1m: float | None = None
+    arrival_rate_1m: float | None = None  # connections acquired each second
+    reuse_ratio_1m: float | None = None
+    reuse_ratio_total: float | None = None
+    leases_by_class: Mapping[str, int] = {}  # by Activity, all of them
+    last_dial_error: DialErrorStats | None = None
 
     @property
     def open(self) -> int:
@@ -108,7 +266,7 @@ class HostStats(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as nested plain values, ``open`` included."""
-        return _plain(self)
+        return _plain(self)  # type: ignore[no-any-return]
 
 
 class PoolStats(NamedTuple):
@@ -132,11 +290,34 @@ class PoolStats(NamedTuple):
     drains: Mapping[str, int]
     timeouts: Mapping[str, int]
     retries: int
+    dial_errors_by_type: Mapping[str, int]
+    acquire_failures: Mapping[str, int]
+    leaks_by_found: Mapping[str, int]
+    histograms: Histograms
     hook_errors: int
+    hook_errors_by_hook: Mapping[str, int]
     rebuilds: int  # times that the counts were taken anew after an exception in the middle
     limits: Mapping[str, Any]
     hosts: Mapping[str, HostStats]
-    findings: tuple[Any, ...] = ()
+    pid: int = 0
+    taken_at: float = 0.0  # seconds since 1970
+    monotonic: float = 0.0  # the pool's clock at that moment
+    uptime_s: float = 0.0
+    loop_lag_max_s: float = 0.0  # by how much the housekeeper came late at worst, in the last minute
+    oldest_wait_s: float = 0.0
+    oldest_lease_s: float = 0.0
+    oldest_idle_s: float = 0.0
+    peak_active_5m: int = 0
+    lease_mean_s_1m: float | None = None
+    arrival_rate_1m: float | None = None
+    reuse_ratio_1m: float | None = None
+    reuse_ratio_total: float | None = None
+    leases_by_class: Mapping[str, int] = {}
+    clients: ClientStats = ClientStats(0, 0)
+    findings: tuple[Finding, ...] = ()
+    lease_list: tuple[LeaseStats, ...] | None = None  # these three with `stats(detail=True)`
+    waiter_list: tuple[WaiterStats, ...] | None = None
+    idle_list: tuple[IdleStats, ...] | None = None
 
     @property
     def open(self) -> int:
@@ -145,24 +326,23 @@ class PoolStats(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as nested plain values, ``open`` included."""
-        return _plain(self)
+        return _plain(self)  # type: ignore[no-any-return]
 
     def to_json(self) -> str:
-        """Return the same as a JSON object."""
+        """Return the same as a JSON object, which `pooltransport/stats.schema.json` describes."""
         import json  # noqa: PLC0415 - only who asks for it pays for it
 
         return json.dumps(self.as_dict(), default=str)
 
 
-def _plain(stats: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in stats._asdict().items():
-        if name == "active":
-            values["open"] = stats.open
-        if name == "hosts":
-            values[name] = {origin: host.as_dict() for origin, host in value.items()}
-        elif name == "findings":
-            values[name] = [finding._asdict() if hasattr(finding, "_asdict") else finding for finding in value]
-        else:
-            values[name] = dict(value) if hasattr(value, "items") else value
-    return values
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        values: dict[str, Any] = {}
+        for name, part in value._asdict().items():
+            if name == "active":
+                values["open"] = value.open
+            values[name] = _plain(part)
+        return values
+    if hasattr(value, "items"):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value

@@ -222,6 +222,7 @@ class LeakReport(NamedTuple):
 
     `site` is ``file:line`` of the call that opened it (empty with ``leak_detection="off"``),
     `function` its function. `age` in seconds since it was opened. `number`: the how-manieth of this line it is.
+    `found`: one of `LeakFound`. `stack`: from the site outwards, each ``file:line in function``.
     """
 
     method: str
@@ -234,6 +235,31 @@ class LeakReport(NamedTuple):
     bytes_expected: int | None
     thread: str
     number: int
+    message: str
+    found: str = "gc"
+    task: str | None = None
+    stack: tuple[str, ...] = ()
+
+
+class OverdueReport(NamedTuple):
+    """A response is held for longer than `lease_warn_after`; it need not be a leak.
+
+    `activity`: one of `Activity`. `age` in seconds since its connection was acquired; the rest as in `LeakReport`.
+    """
+
+    id: int
+    method: str
+    origin: str
+    status_code: int
+    activity: str
+    site: str
+    function: str
+    age: float
+    bytes_read: int
+    bytes_expected: int | None
+    thread: str
+    task: str | None
+    stack: tuple[str, ...]
     message: str
 
 
