@@ -118,8 +118,8 @@ def _not_closed(facts: Facts, host: HostStats, minute: Delta | None, holders: tu
         evidence.append(f"{leaks} responses from {host.origin} were never closed, in the last {_span(minute)}")
         evidence += [f"{count} of them, in all, were opened at {site}" for site, count in facts.leak_sites[:3]]
     evidence += [
-        f"{holder.many} held since up to {holder.age:.0f} s by {holder.site}: nobody has read them for "
-        f"{holder.unread:.1f} s or more"
+        f"{holder.many} responses from {host.origin} are held since up to {holder.age:.0f} s by {holder.site}: "
+        f"nobody has read them for {holder.unread:.1f} s or more"
         for holder in idle[:3]
     ]
     gone = facts.hung_up.get(host.origin, 0)
