@@ -51,6 +51,7 @@ ROOMS = {
     "census": "census",
     "resolver": "resolver",
     "trace": "ground",
+    "observers": "ground",
     "stats": "ground",
     "options": "ground",
     "option_checks": "ground",

@@ -67,6 +67,7 @@ class HostCounts:
         "dials",
         "drains",
         "failures",
+        "hook_errors",
         "leaks",
         "lease_times",
         "queue_times",
@@ -88,6 +89,7 @@ class HostCounts:
         self.timeouts: dict[str, int] = {}
         self.retries = 0
         self.failures: dict[AcquireFailure, int] = {}
+        self.hook_errors: dict[str, int] = {}  # by hook
         self.queue_times = Buckets(SHORT)
         self.lease_times = Buckets(LEASE)
         self.conn_times = Buckets(CONNECTION)
@@ -120,7 +122,7 @@ class HostCounts:
         """Add everything to `into`."""
         for name in ("reused", "dials", "dial_errors", "retries"):
             setattr(into, name, getattr(into, name) + getattr(self, name))
-        for name in ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types"):
+        for name in ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types", "hook_errors"):
             counts = getattr(into, name)
             for key, count in getattr(self, name).items():
                 counts[key] = counts.get(key, 0) + count
