@@ -17,6 +17,7 @@ from .trace import HOOK_NAMES, client_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from .models import Request
 
@@ -46,7 +47,7 @@ class Closed(NamedTuple):
 
 
 class Recorder:
-    """One request, as an observer follows it. An attribute with the name of a hook is called as that hook, if `hooks`."""
+    """One request, as an observer follows it. Attributes with names of hooks are called as these, if `hooks`."""
 
     __slots__ = ()
 
@@ -66,7 +67,7 @@ for _name in HOOK_NAMES:
 class Observer:
     """Who is told. `options` are the transport's own, which tell transports apart."""
 
-    def begin(self, request: Request, options: object) -> Recorder | None:
+    def begin(self, request: Request, options: object) -> Recorder | None:  # noqa: ARG002 - for others
         """A request begins: return who follows it, or None."""
         return None
 
@@ -79,7 +80,7 @@ class Observer:
 
 def add(observer: Observer) -> None:
     """Tell `observer` from now on."""
-    global anybody
+    global anybody  # noqa: PLW0603 - this is where they live
     with _guard:
         if observer not in anybody:
             anybody = (*anybody, observer)
@@ -87,7 +88,7 @@ def add(observer: Observer) -> None:
 
 def remove(observer: Observer) -> None:
     """Tell `observer` no more."""
-    global anybody
+    global anybody  # noqa: PLW0603 - this is where they live
     with _guard:
         anybody = tuple(other for other in anybody if other is not observer)
 
@@ -111,7 +112,7 @@ class watching:  # noqa: N801 - a context manager reads like a verb
                 self._recorders.append(recorder)
         self._blocks: list[client_trace] = []
 
-    def __enter__(self) -> watching:
+    def __enter__(self) -> Self:
         for recorder in self._recorders:
             if recorder.hooks:
                 block = client_trace(recorder)  # type: ignore[arg-type]
@@ -135,7 +136,7 @@ class watching:  # noqa: N801 - a context manager reads like a verb
 def _call(who: object, method: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return method(*arguments)
-    except Exception as error:  # noqa: BLE001 - an observer cannot break a request
+    except Exception as error:
         kind = type(who).__qualname__
         if kind not in _told:
             _told.add(kind)

@@ -122,7 +122,16 @@ class HostCounts:
         """Add everything to `into`."""
         for name in ("reused", "dials", "dial_errors", "retries"):
             setattr(into, name, getattr(into, name) + getattr(self, name))
-        for name in ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types", "hook_errors"):
+        for name in (
+            "acquired",
+            "closed",
+            "leaks",
+            "drains",
+            "timeouts",
+            "failures",
+            "dial_error_types",
+            "hook_errors",
+        ):
             counts = getattr(into, name)
             for key, count in getattr(self, name).items():
                 counts[key] = counts.get(key, 0) + count

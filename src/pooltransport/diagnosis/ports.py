@@ -44,12 +44,13 @@ class Socket(NamedTuple):
     inode: int
 
 
-_STATES = "established syn_sent syn_recv fin_wait1 fin_wait2 time_wait close close_wait last_ack listen closing".split()
+_STATES = ("established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait")  # from 1 on
+_STATES += ("close", "close_wait", "last_ack", "listen", "closing")
 
 
 def tcp_sockets(remotes: Collection[str] | None, seconds: float | None = None) -> Iterator[Socket]:
-    """Give the TCP sockets towards `remotes` (`spelled`; None: towards anything), listening ones left out; for no longer
-    than `seconds`, and no more than 100,000 rows looked at.
+    """Give the TCP sockets towards `remotes` (`spelled`; None: towards anything), but for those that listen; for no
+    longer than `seconds`, and no more than 100,000 rows looked at.
     """
     until = None if seconds is None else time.monotonic() + seconds
     rows = 0

@@ -18,13 +18,14 @@ from pooltransport.observers import Closed, Dialed, Observer, Recorder
 from . import catalogue as c
 from .hosts import Hosts, address_of
 from .table import Table
-from .tabulate import Shape, host_labels, request_labels
+from .tabulate import host_labels, request_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pooltransport.models import Request
 
+    from .source import Source
     from .table import Labels
 
     Sink = Callable[[str, Labels, float], object]
@@ -49,22 +50,14 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTION
 
 
 class Recording(Observer):
-    """Gives `sink` each value of the histograms called `wanted`: name, labels, value. `transports`: whose requests; None: all."""
+    """Gives `sink` each value of the histograms called `wanted`: name, labels, value. `source` says whose requests."""
 
-    def __init__(
-        self,
-        wanted: Collection[str],
-        sink: Sink,
-        *,
-        shape: Shape = Shape(),  # noqa: B008 - a value
-        max_hosts: int = 64,
-        transports: tuple[Any, ...] | None = None,
-    ) -> None:
+    def __init__(self, wanted: Collection[str], sink: Sink, source: Source) -> None:
         self.wanted = frozenset(wanted)
         self.sink = sink
-        self.shape = shape
-        self._hosts = Hosts(max_hosts)
-        self._options = None if transports is None else [transport.options for transport in transports]
+        self.shape = source.shape
+        self._hosts = Hosts(source.max_hosts)
+        self._options = None if source.transports is None else [transport.options for transport in source.transports]
         self._kind = _Followed if self.wanted & _WITH_HOOKS else _Timed
         self._per_request = bool(self.wanted & _PER_REQUEST)
 

@@ -1,7 +1,7 @@
 """From snapshots to numbers: what of `PoolStats` is which metric, with which labels.
 
-Series that are counters with a closed list of labels are there at 0 as soon as there is a host: `increase()` of a series
-that is born at 1 is 0, and the first leak would be invisible.
+Counters with a closed list of labels are there at 0 as soon as there is a host: `increase()` of a series that is born
+at 1 is 0, and the first leak would be invisible.
 """
 
 from __future__ import annotations
@@ -170,8 +170,16 @@ def _add_counts(table: Table, where: Labels, counts: _Counts, shape: Shape) -> N
         table.add_histogram("http.client.request.duration", labels, taken)
 
 
-def _counts_of(stats: Any) -> _Counts:
-    return _Counts(*(getattr(stats, name) for name in _SUMMED), stats.histograms, getattr(stats, "protocol", "http/1.1"))
+def _counts_of(host: HostStats) -> _Counts:
+    return _Counts(
+        host.acquired,
+        host.closed,
+        host.leaks_by_found,
+        host.drains,
+        host.acquire_failures,
+        host.histograms,
+        host.protocol,
+    )
 
 
 def _rest(stats: PoolStats) -> _Counts | None:

@@ -226,7 +226,7 @@ class _FirstRequest(Observer):
     def __init__(self, then: Callable[[], object]) -> None:
         self._then = then
 
-    def begin(self, request: Request, options: object) -> Recorder | None:
+    def begin(self, request: Request, options: object) -> Recorder | None:  # noqa: ARG002 - whatever it is
         """A request begins."""
         observers.remove(self)
         self._then()
@@ -255,7 +255,9 @@ def _run(whose: weakref.ref[Directory], closed: threading.Event) -> None:
 
 
 def _says_something(table: Table) -> bool:
-    return any(name != "pooltransport.connection.limit" and (any(v) if isinstance(v, list) else v) for name, _, v in table)
+    return any(
+        name != "pooltransport.connection.limit" and (any(v) if isinstance(v, list) else v) for name, _, v in table
+    )
 
 
 def _is_alive(lock: str) -> bool:
