@@ -15,7 +15,8 @@ import os
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.counts import HostCounts
 from .core.tally import stats_of_counts
@@ -30,7 +31,27 @@ if TYPE_CHECKING:
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
+_MOST_BIRTHS = 200  # remembered of each line
 _WINDOW = 60.0
+
+
+class _Birth(NamedTuple):
+    """Somebody made a client or a transport: when, and what it is (weakly). `tables`: a transport's own counters."""
+
+    at: float
+    owner: weakref.ref[Any]
+    tables: Tables | None
+
+
+class Line(NamedTuple):
+    """A line that makes clients or transports (``Transport at file:line``). Of those of the last minute: how many,
+    how many of them are gone, and how many connections each that is gone acquired, in the middle; None for clients.
+    """
+
+    name: str
+    made: int
+    gone: int
+    requests: float | None
 
 
 class _Census:
@@ -44,7 +65,7 @@ class _Census:
         self.made = 0
         self.mutex = _thread.allocate_lock()
         self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
-        self.lines: dict[str, deque[float]] = {}
+        self.lines: dict[str, deque[_Birth]] = {}
 
 
 _census = _Census()
@@ -75,12 +96,12 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str) -> None:
-    """Count a transport that somebody made at `line`."""
+def transport_made(transport: object, line: str, tables: Tables) -> None:
+    """Count a transport that somebody made at `line`; `tables` are its counters."""
     here = _here()
     here.transports[next(here.numbers)] = transport
     _count(here, transport)
-    _note_line(here, f"{type(transport).__name__} at {line}")
+    _note_line(here, transport, line, tables)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:
@@ -93,7 +114,7 @@ def client_made(client: object, transport: object | None, line: str) -> None:
         return
     row[0] += 1
     row[1].add(client)
-    _note_line(here, f"{type(client).__name__} at {line}")
+    _note_line(here, client, line, None)
 
 
 def _count(here: _Census, client: object) -> None:
@@ -102,10 +123,12 @@ def _count(here: _Census, client: object) -> None:
         here.clients.add(client)
 
 
-def _note_line(here: _Census, line: str) -> None:
-    if len(here.lines) > _MOST_HOSTS and line not in here.lines:
+def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -> None:
+    name = f"{type(owner).__name__} at {line}"
+    if len(here.lines) > _MOST_HOSTS and name not in here.lines:
         here.lines.clear()
-    here.lines.setdefault(line, deque(maxlen=_MOST_HOSTS)).append(time.monotonic())
+    births = here.lines.setdefault(name, deque(maxlen=_MOST_BIRTHS))
+    births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
 # -- what observers ask --------------------------------------------------------------------------
@@ -147,11 +170,17 @@ def clients_of(transport: object) -> ClientStats:
     return ClientStats(0, 0) if row is None else ClientStats(row[0], len(row[1]))
 
 
-def busiest_lines(now: float) -> list[tuple[str, int]]:
-    """Return the lines that made most clients or transports in the last minute: (class at file:line, how many)."""
+def busiest_lines(now: float) -> list[Line]:
+    """Return the lines that made clients or transports in the last minute, the busiest first; 200 of each at most."""
     rows = []
-    for line, times in tuple(_here().lines.items()):
-        recent = sum(now - at <= _WINDOW for at in tuple(times))
+    for name, births in tuple(_here().lines.items()):
+        recent = [birth for birth in tuple(births) if now - birth.at <= _WINDOW]
+        gone = [birth for birth in recent if birth.owner() is None]
+        requests = [
+            sum(counts.acquired_in_all() for counts in tuple(birth.tables.values()))
+            for birth in gone
+            if birth.tables is not None
+        ]
         if recent:
-            rows.append((line, recent))
-    return sorted(rows, key=lambda row: -row[1])
+            rows.append(Line(name, len(recent), len(gone), median(requests) if requests else None))
+    return sorted(rows, key=lambda row: -row.made)

@@ -256,8 +256,9 @@ def activity_of(lease: Lease, now: float, threshold: float) -> Activity:
     life = now - lease.headers_at
     if lease.waited > life / 2 and _is_slow(lease, now):
         return Activity.SLOW_SERVER
-    # What the reader did not wait for the server, it was away.
-    return Activity.SLOW_READER if lease.waited < life / 10 and lease.unread_for(now) > 0 else Activity.PROGRESSING
+    # When the reader did not wait for the server, it was away.
+    was_there = lease.read_at and life >= threshold
+    return Activity.SLOW_READER if was_there and lease.waited < life / 10 else Activity.PROGRESSING
 
 
 def _is_event_stream(lease: Lease) -> bool:

@@ -29,6 +29,11 @@ class Audited(Tallied[C]):
         """How many sockets there are, those on their way out included; an O(1) look, also without the mutex."""
         return len(self._entries)
 
+    @property
+    def waiting_count(self) -> int:
+        """How many have neither a connection nor a dial; as above."""
+        return self._waiting
+
     def conns(self) -> Iterator[tuple[C, Hashable, ConnState]]:
         """Yield every connection whose socket is not known to be closed, with its key and state."""
         for entry in list(self._entries.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from pooltransport.diagnosis import ports
 from pooltransport.diagnosis.findings import Facts, Holder, judge
 from pooltransport.lease import Site, activity_of, describe
 from pooltransport.stats import Activity, IdleStats, WaiterStats
+
+from .kernel_notes import remote_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +70,9 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
         leak_sites=ledger.reports.leak_sites(),
         unread=_unread(ledger.memory.unread),
         lines=tuple(census.busiest_lines(time.monotonic())),
+        tested="pytest" in sys.modules,
         hung_up=_hung_up(leases),
-        ports=lambda origin: _ports_of(engine, origin),
+        ports=lambda origin: ports.port_use(remote_addresses(ledger, origin)),
     )
 
 
@@ -150,7 +154,7 @@ def _waiter(waiter: Any, leases: tuple[Lease, ...], now: float) -> WaiterStats:
     tag = waiter.tag
     until = None if tag.clocks is None else tag.clocks.until(tag.clocks.settings.acquire, waiter.since)
     holds = tuple(lease.id for lease in leases if tag.holder is not None and lease.holder == tag.holder)
-    return WaiterStats(waiter.key.origin, now - waiter.since, None if until is None else until - now, holds)
+    return WaiterStats(waiter.key.origin, now - waiter.since, None if until is None else max(until - now, 0.0), holds)
 
 
 def _unread(counts: Mapping[Any, int]) -> tuple[tuple[str, int, int], ...]:
@@ -171,12 +175,3 @@ def _hung_up(leases: tuple[Lease, ...]) -> dict[str, int]:
 
 
 _MOST_ASKED = 200
-
-
-def _ports_of(engine: Engine, origin: str) -> ports.PortUse | None:
-    addresses = set()
-    for conn in engine.ledger.open_conns():
-        host, _, port = conn.stream.remote_addr.rpartition(":")
-        if conn.key.origin == origin and host and port.isdigit():
-            addresses.add((host.strip("[]"), int(port)))
-    return ports.port_use(addresses or None)

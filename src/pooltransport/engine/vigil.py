@@ -6,7 +6,8 @@ never runs: the pool stays dry although nobody uses it (98 of 120 acquisitions t
 Rules:
 
 1. Collect only if a lease of that limit is read by nobody. First the young generations, soon and cheaply: garbage
-   that was just made is there. Everything only shortly before the timeout, and if it was in vain not again for 30 s.
+   that was just made is there. Everything only if nobody reads any, or shortly before the timeout; with a rest of
+   fifty times what it took, twice as long after each that was in vain, up to 30 s.
 2. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
    those responses, no waiter has a deadline, and the pool has not moved for a second (contract 7.5).
 """
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from .clocks import Clocks
     from .engine import Engine
 
-_FIRST_LOOK = 0.01  # s, of the waiter at the front; the next after four times as long each
-_SELDOM = 0.1  # how much more seldom each further place in the queue looks: ten thousand waiters must cost little
+_FIRST_LOOK = 0.01  # s, of who waits alone; the next after four times as long each
+_SELDOM = 0.1  # s more between looks for each other waiter: ten thousand of them must cost little
 _LAST_LOOK = 0.5  # s before the timeout, or a quarter of the wait if that is less
+_YOUNG, _ALL = 1, 2
 _YOUNG_IN_VAIN = 1.0
-_ALL_IN_VAIN = 30.0
+_LONGEST_REST = 30.0
+_REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
 _TOO_LONG_ON_A_LOOP = 0.25
 _STILL = 1.0
 
@@ -41,21 +44,30 @@ class _Collector:
     """When garbage was last collected for a pool's sake, in this process, and whether it was worth it."""
 
     def __init__(self) -> None:
-        self._not_before = {1: 0.0, 2: 0.0}
+        self._young_at = self._all_at = 0.0  # not before
         self._took = 0.0
+        self._in_vain = 0
 
-    def run(self, generation: int, *, on_loop: bool, always: bool) -> None:
+    def young(self) -> None:
+        """Collect what was made lately."""
         now = time.monotonic()
-        if now < self._not_before[generation]:
+        if now >= self._young_at:
+            self._young_at = now + _YOUNG_IN_VAIN
+            if leaks.collect(_YOUNG):
+                self._young_at = 0.0
+
+    def everything(self, *, on_loop: bool, always: bool, is_last: bool) -> None:
+        """Collect all there is, unless that was lately in vain, or takes too long on this loop."""
+        now = time.monotonic()
+        if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
-        if generation == 2 and on_loop and not always and self._took > _TOO_LONG_ON_A_LOOP:
+        if on_loop and not always and self._took > _TOO_LONG_ON_A_LOOP:
             return
-        rest = _YOUNG_IN_VAIN if generation == 1 else _ALL_IN_VAIN
-        self._not_before[generation] = now + rest
-        if leaks.collect(generation):
-            self._not_before[generation] = 0.0
-        if generation == 2:
-            self._took = time.monotonic() - now
+        self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
+        found = leaks.collect(_ALL)
+        self._took = time.monotonic() - now
+        self._in_vain = 0 if found else self._in_vain + 1
+        self._all_at = now + min(_REST * self._took * 2**self._in_vain, _LONGEST_REST)
 
 
 _collector = _Collector()
@@ -70,6 +82,7 @@ class Vigil:
         "_last_done",
         "_longest",
         "_look_at",
+        "_looked",
         "_moved_at",
         "_pause",
         "_touched",
@@ -80,11 +93,11 @@ class Vigil:
         self._engine = engine
         self._waiter = waiter
         self._clocks = clocks
-        place = max(engine.ledger.pool.waiting_position(waiter), 1)
-        self._pause = _FIRST_LOOK * place
-        self._longest = 1 + _SELDOM * place
+        many = max(engine.ledger.pool.waiting_count, 1)
+        self._pause = _FIRST_LOOK * many
+        self._longest = 1 + _SELDOM * many
         self._look_at = waiter.since + self._pause
-        self._last_done = False
+        self._last_done = self._looked = False
         self._touched = -1
         self._moved_at = waiter.since
 
@@ -111,15 +124,25 @@ class Vigil:
         is_last = at is not None and not self._last_done and now >= self._last_moment(at)
         if wanted is not False and (is_last or now >= self._look_at):
             self._last_done = self._last_done or is_last
-            if any(lease.is_unread for lease in leases_of(self._engine, self._waiter.key)):
-                runtime = self._waiter.key.runtime  # type: ignore[attr-defined]
-                _collector.run(2 if is_last else 1, on_loop=runtime.name != "threads", always=wanted is True)
-                self._engine.ledger.kick()
+            self._collect(is_last=is_last, always=wanted is True)
         if now >= self._look_at:
             self._pause = min(self._pause * 4, self._longest)
             self._look_at = now + self._pause
         if self._may_deadlock and self._waiter.pending:
             self._check_deadlock(now)
+
+    def _collect(self, *, is_last: bool, always: bool) -> None:
+        engine = self._engine
+        unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
+        if not any(unread):
+            return
+        _collector.young()
+        engine.ledger.kick()
+        if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
+            on_loop = self._waiter.key.runtime.name != "threads"  # type: ignore[attr-defined]
+            _collector.everything(on_loop=on_loop, always=always, is_last=is_last)
+            engine.ledger.kick()
+        self._looked = True
 
     def _check_deadlock(self, now: float) -> None:
         engine = self._engine
