@@ -164,9 +164,9 @@ def _is_seconds(value: object) -> bool:
 def _timeout_problem(name: str, value: object) -> str:
     what = f"timeout {name}={value!r}" if name else f"timeout={value!r}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{what}: give seconds above 0, or use None for no timeout"
+        return f"{what}: give seconds above 0, or use None for no timeout [PTC104]"
     kinds = "a number of seconds or None" if name else "a number of seconds, a Timeout or None"
-    return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout)"
+    return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout) [PTC104]"
 
 
 # RFC 9110 section 6.5.1: a trailer must not say how the message is framed, routed, authenticated or
