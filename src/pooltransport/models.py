@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from .bodies import NO_BODY, RequestBody
 from .errors import ConfigError, InvalidRequest
 from .headers import EMPTY_HEADERS, Headers, check_method
+from .option_checks import is_number
 from .url import URL, host_field, parse_url
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ NO_TIMEOUT_SET: Final = Timeout()
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    return is_number(value) and value > 0
 
 
 def _timeout_problem(name: str, value: object) -> str:
