@@ -1,4 +1,4 @@
-"""What is said of a configuration: errors with codes, warnings once for each line, advice to who asks (contract 5.9)."""
+"""What is said of a configuration: errors with codes, warnings once a line, advice to who asks (contract 5.9)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,9 @@ class TestNothingToSay:
         found = {}
         pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
         for page in pages:
-            for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            for block in re.findall(
+                r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+            ):
                 for name, options in calls_in(block):
                     found[f"{page.name}: {name}({options})"] = (warned(getattr(pt, name), **options), options)
         assert len(found) >= 4
@@ -305,8 +307,10 @@ class TestTelling:
 
         with pytest.warns(pt.PoolConfigWarning) as told:
             ourframework.make(read_timeout=None)
+        assert told[0].filename == str(tmp_path / "ourframework.py")
+        with pytest.warns(pt.PoolConfigWarning) as told:
             ourframework.make(read_timeout=None, ignore_modules=["ourframework"])
-        assert [Path(row.filename).name for row in told] == ["ourframework.py", Path(__file__).name]
+        assert told[0].filename == __file__
 
     def test_to_the_logger_once_for_each_line(self, caplog):
         caplog.set_level(logging.WARNING)
@@ -514,14 +518,21 @@ ANY_CLIENT = st.fixed_dictionaries(
 )
 
 
+def accept(options: dict[str, object]) -> tuple[pt.TransportOptions | None, tuple[str, ...]]:
+    """Return the options, or why they were refused."""
+    try:
+        return pt.TransportOptions(**options), ()
+    except pt.ConfigError as error:
+        return None, error.codes
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY_OPTIONS, ANY_CLIENT)
 def test_check_never_raises_and_what_is_accepted_is_built(options, client):
-    try:
-        accepted = pt.TransportOptions(**options)
-    except pt.ConfigError as error:
-        assert error.problems
-        assert all(re.fullmatch(r"PTC1\d\d", code) for code in error.codes)
+    accepted, codes = accept(options)
+    if accepted is None:
+        assert codes
+        assert all(re.fullmatch(r"PTC1\d\d", code) for code in codes)
         return
     for found in accepted.check(**client):
         assert isinstance(found, pt.ConfigFinding)

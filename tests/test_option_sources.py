@@ -138,6 +138,7 @@ class TestEnvironment:
             PROXY="ftp://user:secret@h",
             NAME="fine",
         )
+        schemes = "use http, https, socks5 or socks5h"
         assert problems == (
             "POOLTRANSPORT_DIAL: dial can only be given in code: leave the variable out [PTC117]",
             "POOLTRANSPORT_MAX_CONNS='ten': must be None or a whole number of 1 or more (None is no limit) [PTC101]",
@@ -145,7 +146,7 @@ class TestEnvironment:
             "POOLTRANSPORT_WRITE_TIMEOUT=nan: must be None (no timeout) or a number of seconds above 0 [PTC104]",
             "POOLTRANSPORT_MIN_RATE=(1024,): must be None or a pair (bytes_per_second, seconds), both above 0 [PTC110]",
             "POOLTRANSPORT_RETRY_STALE='maybe': must be True or False [PTC110]",
-            "POOLTRANSPORT_PROXY: proxies of the scheme 'ftp' are not known: use http, https, socks5 or socks5h [PTC111]",
+            f"POOLTRANSPORT_PROXY: proxies of the scheme 'ftp' are not known: {schemes} [PTC111]",
         )
 
     def test_combinations_are_named_by_their_variables(self):
@@ -281,14 +282,14 @@ class TestToml:
             "[pooltransport.profile.staging]\nread_timeout = 0\nMaxIdleConns = 3\n"
             "[pooltransport.profile.production]\nretry_stale = 1\nwrite_timeot = 3\n"
         )
+        staging, production = (f"{file}: [pooltransport.profile.{name}]" for name in ("staging", "production"))
         there = "must be None or a whole number of 1 or more (None is no limit) [PTC101]"
         assert refused(TransportOptions.from_toml, file, "staging") == (
             f"{file}: [pooltransport] max_connections: unknown option; did you mean max_conns? [PTC108]",
-            f"{file}: [pooltransport.profile.staging] MaxIdleConns: unknown option; did you mean max_idle_conns? [PTC108]",
-            f"{file}: [pooltransport.profile.production] write_timeot: unknown option; did you mean write_timeout? [PTC108]",
+            f"{staging} MaxIdleConns: unknown option; did you mean max_idle_conns? [PTC108]",
+            f"{production} write_timeot: unknown option; did you mean write_timeout? [PTC108]",
             f"{file}: [pooltransport] max_conns='50': {there}",
-            f"{file}: [pooltransport.profile.staging] read_timeout=0: must be None (no timeout) or a number of seconds "
-            "above 0 [PTC104]",
+            f"{staging} read_timeout=0: must be None (no timeout) or a number of seconds above 0 [PTC104]",
             f"{file}: [pooltransport] dial: must be None or a callable, not str [PTC110]",
         )
 

@@ -234,32 +234,43 @@ def _drains(options: TransportOptions) -> Iterator[tuple[str, str, str]]:
 # -- clients ------------------------------------------------------------------------------------
 
 
-def client_findings(timeout: Timeout, base_url: URL | None, transport: object) -> Iterator[ConfigFinding]:
-    """Yield what is wrong or suspicious about a client with that transport. A timeout of a request is not judged."""
-    fields = {name: getattr(timeout, name) for name in _FIELDS}
-    seconds = {name: value for name, value in fields.items() if isinstance(value, (int, float))}
-    total = seconds.get("total")
-    if total is not None:
-        options = getattr(transport, "options", None)
-        if "acquire" in seconds:
-            if seconds["acquire"] > total:
-                text = f"timeout acquire={seconds['acquire']:g} can never fire: the total is {total:g}; leave it out"
-                yield ConfigFinding("PTC105", ERROR, "timeout", text)
-        elif "acquire_timeout" in getattr(options, "explicit", ()) and fields["acquire"] is not None:
-            waits = getattr(options, "acquire_timeout", None)
-            if waits is not None and waits > total:
-                # Not an error: the transport may serve other clients, which wait longer.
-                text = (
-                    f"the transport's acquire_timeout={waits:g} can never fire in this client: its total is {total:g}"
-                )
-                yield ConfigFinding("PTC105", WARNING, "timeout", f"{text}; give Timeout(total={total:g}, acquire=...)")
-    for name, value in seconds.items():
-        if value >= 1000:
+def client_findings(timeout: Timeout, base_url: URL | None, transport: object) -> list[ConfigFinding]:
+    """Return what is wrong or suspicious about a client with that transport. A timeout of a request is not judged.
+
+    Making a client costs microseconds, and so does this.
+    """
+    found = []
+    total = timeout.total
+    if isinstance(total, (int, float)) and (later := _waits_longer(total, timeout.acquire, transport)) is not None:
+        found.append(later)
+    for name in _FIELDS:
+        value = getattr(timeout, name)
+        if isinstance(value, (int, float)) and value >= 1000:
             shown = "timeout" if name == "total" else f"timeout {name}"
-            yield ConfigFinding("PTC109", WARNING, "timeout", _as_milliseconds(shown, value))
+            found.append(ConfigFinding("PTC109", WARNING, "timeout", _as_milliseconds(shown, value)))
     if base_url is not None and base_url.password:
         text = f"base_url has a password in it ({base_url.redacted}), and URLs get into logs"
-        yield ConfigFinding("PTC214", WARNING, "base_url", f"{text}; give it as the header Authorization")
+        found.append(ConfigFinding("PTC214", WARNING, "base_url", f"{text}; give it as the header Authorization"))
+    return found
+
+
+def _waits_longer(total: float, acquire: object, transport: object) -> ConfigFinding | None:
+    if isinstance(acquire, (int, float)):
+        if acquire <= total:
+            return None
+        text = f"timeout acquire={acquire:g} can never fire: the total is {total:g}; leave it out"
+        return ConfigFinding("PTC105", ERROR, "timeout", text)
+    # A transport of another kind may have options of another kind.
+    options: TransportOptions | None = getattr(transport, "options", None)
+    explicit = getattr(options, "explicit", None)
+    if acquire is None or options is None or not isinstance(explicit, frozenset) or "acquire_timeout" not in explicit:
+        return None
+    waits = options.acquire_timeout
+    if waits is None or waits <= total:
+        return None
+    # No error: the transport may serve other clients, whose requests may wait longer.
+    text = f"the transport's acquire_timeout={waits:g} can never fire in this client, whose total is {total:g}"
+    return ConfigFinding("PTC105", WARNING, "timeout", f"{text}; give Timeout(total={total:g}, acquire=...)")
 
 
 # -- what is found elsewhere --------------------------------------------------------------------

@@ -229,11 +229,12 @@ class TransportOptions:
         for name, option in _TABLE.items():
             object.__setattr__(self, name, options.get(name, option.default))
         object.__setattr__(self, "explicit", frozenset(options))
+        if not options:
+            return
         problems = problems or [str(found) for found in conflicts(self)]
         if problems:
             raise ConfigError(problems)
-        if options:
-            tell(suspicions(self), tuple(self.ignore_modules))
+        tell(suspicions(self), tuple(self.ignore_modules))
 
     @classmethod
     def from_env(cls, prefix: str = "POOLTRANSPORT_", environ: Mapping[str, str] | None = None) -> Self:

@@ -80,7 +80,9 @@ class ClientBase:
 
     def _judge(self, transport: object) -> None:
         """Raise for what cannot work between client and transport, and warn of what is probably not meant."""
-        findings = list(client_findings(self._timeout, self._base_url, transport))
+        findings = client_findings(self._timeout, self._base_url, transport)
+        if not findings:
+            return
         errors = [str(found) for found in findings if found.level == ERROR]
         if errors:
             raise ConfigError(errors)
