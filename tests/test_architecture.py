@@ -46,6 +46,10 @@ ROOMS = {
     "runtime.trio_stream": "anyio",
     "core": "core",
     "leaks": "leaks",
+    "lease": "leaks",
+    "reports": "leaks",
+    "diagnosis": "diagnosis",
+    "census": "census",
     "resolver": "resolver",
     "trace": "ground",
     "stats": "ground",
@@ -68,7 +72,7 @@ ROOMS = {
 # From the ground up: a room may import itself and what is named here.
 GROUND = {"ground"}
 COLOURS = {"threads", "asyncio", "anyio"}
-BELOW_ENGINE = GROUND | {"leaks", "resolver", "core", "runtime"}
+BELOW_ENGINE = GROUND | {"leaks", "resolver", "core", "runtime", "diagnosis", "census"}
 BELOW_TRANSPORT = BELOW_ENGINE | COLOURS | {"engine"}
 ALLOWED = {
     "ground": set(),
@@ -76,6 +80,8 @@ ALLOWED = {
     "leaks": GROUND,
     "resolver": GROUND,
     "core": GROUND,
+    "diagnosis": GROUND | {"core"},
+    "census": GROUND | {"core"},
     "runtime": GROUND,
     "threads": GROUND | {"runtime"},
     "asyncio": GROUND | {"runtime"},
@@ -83,10 +89,10 @@ ALLOWED = {
     "engine": BELOW_ENGINE,  # knows the seam, no colour
     "transport": BELOW_TRANSPORT,  # chooses the colour
     "roundtripper": GROUND | {"transport"},
-    "client": GROUND | {"transport", "roundtripper", "leaks"},
+    "client": GROUND | {"transport", "roundtripper", "leaks", "census"},
     "adapters": GROUND | {"transport", "roundtripper"},
-    "observe": GROUND | {"transport"},
-    "testing": BELOW_TRANSPORT | {"transport", "roundtripper"},
+    "observe": GROUND | {"transport", "roundtripper", "census", "diagnosis"},
+    "testing": BELOW_TRANSPORT | {"transport", "roundtripper", "client"},
     "demo": GROUND | {"transport", "client"},
     "main": set(ROOMS.values()),
     "names": set(ROOMS.values()),

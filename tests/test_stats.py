@@ -22,7 +22,7 @@ def stats():
 
 
 def test_every_close_reason_has_a_sentence():
-    assert len({reason.sentence for reason in CloseReason}) == len(CloseReason) == 30
+    assert len({reason.sentence for reason in CloseReason}) == len(CloseReason) == 31
     assert CloseReason("idle_limit_host").sentence == "too many idle connections for host"
     assert all(reason.value == reason.name.lower() for reason in CloseReason)
 

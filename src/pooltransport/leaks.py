@@ -1,4 +1,4 @@
-"""Leases, the guard that notices a dropped response, and the reports (contract section 3).
+"""The guard that notices a dropped response, and what is said of it (contract section 3).
 
 Rules:
 
@@ -6,110 +6,20 @@ Rules:
    The chain is Response -> body -> guard -> lease -> connection, one way.
 2. The guard's ``__del__`` runs anywhere: in any thread, inside the collector, under anybody's lock.
    It only calls what the lease was given for that, which is re-entrant. No user code runs there.
-3. A lease has one exit: `Lease.end` reports True once, to whoever ends it.
-4. A report goes to the counter (at once), and at a safe point to the hook, the logger and the
+3. A report goes to the counter (at once), and at a safe point to the hook, the logger and the
    warnings filter, in this order; a failing report loses nothing.
 """
 
 from __future__ import annotations
 
 import _thread
-import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from .errors import UnclosedResponseWarning, UnclosedTransportWarning
-from .trace import LeakReport
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
 
-    from .trace import Hooks
-
-_OURS = __name__.partition(".")[0] + "."
-_DEMO = _OURS + "demo."  # an application like any other
 _REPORT_AGAIN_AFTER = 60.0
-
-
-class Site(NamedTuple):
-    """A line of the caller's: its code object and the instruction, no frame (it would pin locals).
-    `via` is the name of our function that it called.
-    """
-
-    code: CodeType
-    lasti: int
-    via: str
-
-    @property
-    def line(self) -> int:
-        for start, end, line in self.code.co_lines():
-            if start <= self.lasti < end and line is not None:
-                return line
-        return self.code.co_firstlineno
-
-    def __str__(self) -> str:
-        return f"{self.code.co_filename}:{self.line}"
-
-
-def find_site(ignored: tuple[str, ...]) -> Site | None:
-    """Return the first line on the stack that is neither ours nor in one of the `ignored` modules."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to look at a stack
-    via = ""
-    while frame is not None:
-        module = frame.f_globals.get("__name__") or ""
-        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
-        if not ours and not (ignored and module.startswith(ignored)):
-            return Site(frame.f_code, frame.f_lasti, via)
-        via = frame.f_code.co_name
-        frame = frame.f_back
-    return None
-
-
-class Lease:
-    """One use of one connection, from its delivery to its return. It never refers to a response."""
-
-    __slots__ = (
-        "_latch",
-        "bytes_expected",
-        "bytes_read",
-        "conn",
-        "dropped_at",
-        "epoch",
-        "hooks",
-        "id",
-        "method",
-        "opened_at",
-        "origin",
-        "site",
-        "status_code",
-        "thread",
-    )
-
-    def __init__(
-        self, lease_id: int, conn: Any, method: str, hooks: Hooks | None, site: Site | None, now: float, epoch: int
-    ) -> None:
-        self.id = lease_id
-        self.conn = conn
-        self.method = method
-        self.origin = conn.key.origin
-        self.hooks = hooks
-        self.site = site
-        self.opened_at = self.dropped_at = now
-        self.epoch = epoch  # of the process: a child has other leases than its parent
-        self.status_code = 0
-        self.bytes_read = 0
-        self.bytes_expected: int | None = None
-        self.thread = _thread.get_ident()
-        self._latch = _thread.allocate_lock()
-
-    def end(self) -> bool:
-        """Report whether the caller is the one that ends this lease."""
-        return self._latch.acquire(blocking=False)
-
-    @property
-    def is_open(self) -> bool:
-        return not self._latch.locked()
 
 
 class Guard:
@@ -152,46 +62,10 @@ class LeakLog:
             row[1] = now
         return count, loud
 
-
-_FIXES = {  # (our function that was called, whether it is awaited): the line that is right
-    ("round_trip", False): "with transport.round_trip(...) as response:",
-    ("round_trip", True): "async with await transport.round_trip(...) as response:",
-    ("send", False): "with client.send(request, stream=True) as response:",
-    ("send", True): "async with await client.send(request, stream=True) as response:",
-    ("__enter__", False): "with client.stream(...) as response:",
-    ("__aenter__", True): "async with client.stream(...) as response:",
-}
-
-
-def make_report(lease: Lease, count: int, gauges: str, thread: str) -> LeakReport:
-    """Return what is known of a dropped response."""
-    site, function = (str(lease.site), lease.site.code.co_qualname) if lease.site is not None else ("", "")
-    expected = f" of {lease.bytes_expected}" if lease.bytes_expected is not None else ""
-    age = lease.dropped_at - lease.opened_at
-    opened = f"Opened at {site} in {function}" if site else "Opened at a line that was not recorded"
-    is_async = lease.conn.runtime.name != "threads"
-    via = lease.site.via if lease.site is not None else ""
-    fix = _FIXES.get((via, is_async)) or _FIXES["round_trip", is_async]
-    message = (
-        f"response never closed: {lease.method} {lease.origin} [{lease.status_code}], "
-        f"{lease.bytes_read}{expected} body bytes read, dropped {age:.1f} s after it was opened. "
-        f"Its connection was closed instead of reused; the slot was returned ({gauges}).\n"
-        f"{opened}, thread {thread!r}. Leak number {count} from this line.\n"
-        f"Fix: `{fix}` (or response.{'aclose' if is_async else 'close'}()). [PT-LEAK]"
-    )
-    return LeakReport(
-        lease.method,
-        lease.origin,
-        lease.status_code,
-        site,
-        function,
-        age,
-        lease.bytes_read,
-        lease.bytes_expected,
-        thread,
-        count,
-        message,
-    )
+    def worst(self) -> tuple[tuple[str, int], ...]:
+        """Return the lines and their counts, most first."""
+        rows = [(site, int(count)) for site, (count, _) in tuple(self._sites.items())]
+        return tuple(sorted(rows, key=lambda row: -row[1]))
 
 
 class Outbox:
@@ -229,37 +103,8 @@ class Outbox:
             self._guard.release()
 
 
-# Words that no transport will say any more: those about transports that were dropped themselves.
-pending = Outbox()
-
-
-def forget_pending() -> None:
-    """In a child process: what the parent had to say is the parent's, and its thread may hold the lock."""
-    global pending  # noqa: PLW0603 - this is where it lives
-    pending = Outbox()
-
-
-def warn_response(report: LeakReport) -> None:
-    """Tell the logger and the warnings filter."""
-    import logging  # noqa: PLC0415 - only a leak pays for it
-
-    extra = {key: value for key, value in report._asdict().items() if key not in ("message", "thread")}
-    extra["leak_thread"] = report.thread
-    logging.getLogger("pooltransport.leak").warning("%s", report.message, extra=extra)
-    filename, _, line = report.site.rpartition(":")
-    _warn(report.message, UnclosedResponseWarning, filename or "<unknown>", int(line or 1))
-
-
-def warn_transport(what: str, site: Site | None, sockets: int) -> None:
-    """Tell that a transport was dropped with `sockets` connections open."""
-    message = f"unclosed {what} with {sockets} open connections; they were closed. Fix: `with` it, or close() it."
-    if site is None:
-        _warn(message, UnclosedTransportWarning, "<unknown>", 1)
-    else:
-        _warn(f"{message} Made at {site}.", UnclosedTransportWarning, site.code.co_filename, site.line)
-
-
-def _warn(message: str, category: type[Warning], filename: str, line: int) -> None:
+def warn(message: str, category: type[Warning], filename: str, line: int) -> None:
+    """Tell the warnings filter of something at `filename` and `line`, at a safe point."""
     import warnings  # noqa: PLC0415 - as above
 
     try:
@@ -286,13 +131,32 @@ class _Finalizer:
             del self._error
 
 
-def thread_name(ident: int) -> str:
-    """Return the name of a thread, or its number."""
-    import sys  # noqa: PLC0415 - only a leak pays for it
+# Words that no transport will say any more: those about transports that were dropped themselves.
+pending = Outbox()
 
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        for thread in threading.enumerate():
-            if thread.ident == ident:
-                return str(thread.name)
-    return str(ident)
+
+def forget_pending() -> None:
+    """In a child process: what the parent had to say is the parent's, and its thread may hold the lock."""
+    global pending  # noqa: PLW0603 - this is where it lives
+    pending = Outbox()
+
+
+# The thread that collects because a pool has run dry: what is found meanwhile is a rescue.
+_rescuer = 0
+
+
+def is_rescuing() -> bool:
+    """Report whether this finalizer runs in such a collection."""
+    return _rescuer == _thread.get_ident()
+
+
+def collect(generation: int = 2) -> int:
+    """Collect garbage, and say of what is found that it was a rescue."""
+    global _rescuer  # noqa: PLW0603 - this is where it lives
+    import gc  # noqa: PLC0415 - a pool that has run dry pays for it
+
+    before, _rescuer = _rescuer, _thread.get_ident()
+    try:
+        return gc.collect(generation)
+    finally:
+        _rescuer = before

@@ -126,6 +126,12 @@ class _ResponseBase:
         """Whether the response holds no connection any more: read to the end, closed, or failed."""
         return self._body.state is not State.OPEN
 
+    def long_lived(self, declared: bool = True) -> None:
+        """Say that this response is meant to be held for long (a long poll, a feed): it is neither overdue nor a
+        suspect then, and `lease_max` does not end it. ``text/event-stream`` and upgraded streams need no word.
+        """
+        self._body.long_lived = declared
+
     @property
     def is_success(self) -> bool:
         """Whether the status is 2xx."""

@@ -69,6 +69,7 @@ class CloseReason(enum.Enum):
     EVICTED_FOR_LIMIT = "evicted_for_limit", "its slot was needed for a request that waited"
     DIAL_UNUSED = "dial_unused", "dialed, but no longer wanted by anybody"
     UPGRADED = "upgraded", "it carried another protocol, which has ended"
+    LEASE_EXPIRED = "lease_expired", "the response was held for longer than lease_max"
     POOL_CLOSED = "pool_closed", "the transport was closed"
     FORK = "fork", "inherited from the parent process"
 
@@ -138,7 +139,7 @@ class Histogram(NamedTuple):
 class Histograms(NamedTuple):
     """What was measured for one host, in seconds; `connection_requests` in requests.
 
-    `dial_failures` by type of error; `requests` by ``METHOD status`` or ``METHOD error_type``, until the headers were read.
+    `dial_failures` by type of error; `requests`, until the headers were read, by ``METHOD status`` or ``METHOD error``.
     """
 
     time_in_queue: Histogram
@@ -160,7 +161,7 @@ class DialErrorStats(NamedTuple):
 class Finding(NamedTuple):
     """What a rule says of a snapshot. `confidence`: ``certain``, ``likely`` or ``possible``.
 
-    `id`: R1, R2 ...; `evidence` and `against`: sentences with numbers; `fix`: what to do; `runbook`: a page of docs/runbooks.
+    `id`: R1, R2 ...; `evidence` and `against`: sentences with numbers; `runbook`: a page of docs/runbooks.
     """
 
     id: str

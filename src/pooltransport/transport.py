@@ -10,16 +10,21 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import census
 from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine
 from .engine.lifecycle import Closing, drain, warm
+from .engine.statistics import DEFAULT_NAME, snapshot
 from .engine.sync import run_sync
 from .errors import ConfigError, InvalidRequest
-from .leaks import Guard, find_site, warn_transport
+from .leaks import Guard
+from .lease import find_site
 from .models import Request
 from .options import LEAK_DETECTION_VARIABLE, TransportOptions
+from .reports import warn_transport
 from .response import AsyncResponse, Response
+from .stats import LeakFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +61,7 @@ class _TransportBase:
         self.options = options
         level = options.leak_detection
         if "leak_detection" not in options.explicit:
-            level = os.environ.get(LEAK_DETECTION_VARIABLE) or level
+            level = os.environ.get(LEAK_DETECTION_VARIABLE) or ("full" if sys.flags.dev_mode else level)
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)} [PTC117]")
         self._engine = Engine(
@@ -67,6 +72,7 @@ class _TransportBase:
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
         drop = partial(self._engine.ledger.abandon_all, type(self).__name__)
         self._guard = Guard(drop, self._site)
+        census.transport_made(self, str(self._site))
 
     def _find_runtime(self) -> Runtime:
         raise AssertionError("each colour says where it runs")
@@ -76,13 +82,14 @@ class _TransportBase:
         """Make a transport from a `TransportOptions`."""
         return cls(**{name: getattr(options, name) for name in options.explicit})
 
-    def stats(self) -> PoolStats:
-        """Return gauges, counters, hosts and findings; consistent, and from any thread.
+    def stats(self, *, detail: bool = False) -> PoolStats:
+        """Return gauges, counters, measurements, hosts and findings; consistent, and from any thread.
 
-        A safe point: reports of dropped responses have been told when it returns.
+        `detail`: and a row for each lease, waiter and idle connection. A safe point: reports of dropped responses
+        have been told when it returns. Work grows with hosts and leases; a scrape each few seconds is what it is for.
         """
         self._engine.ledger.safe_point(_PATIENCE)
-        return self._engine.ledger.snapshot()
+        return snapshot(self._engine, self, detail=detail)
 
     def close_idle_connections(self) -> None:
         """Close what is idle, and what comes back before the next request starts; abort dials that
@@ -93,7 +100,7 @@ class _TransportBase:
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
-        held = len(self._engine.ledger.leases)
+        held = self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
             warn_transport(f"{type(self).__name__} left with {held} responses open", self._site, held)
 
@@ -316,7 +323,7 @@ def default_transport() -> Transport:
     global _default  # noqa: PLW0603 - this is where it lives
     with _defaults_guard:
         if _default is None:
-            _default = Transport(name="default")
+            _default = Transport(name=DEFAULT_NAME)
         return _default
 
 
@@ -342,7 +349,7 @@ def default_async_transport() -> AsyncTransport:
     with _defaults_guard:
         for other in [other for other, kept in _async_defaults.items() if not _is_alive(kept)]:
             del _async_defaults[other]
-        return _async_defaults.setdefault(loop, _DefaultAsyncTransport(name="default"))
+        return _async_defaults.setdefault(loop, _DefaultAsyncTransport(name=DEFAULT_NAME))
 
 
 def _is_alive(transport: AsyncTransport) -> bool:

@@ -166,7 +166,7 @@ class Driver:
 
     @property
     def stats(self):
-        return self.pool.stats()
+        return self.pool.stats(self.now)
 
     @property
     def running(self):

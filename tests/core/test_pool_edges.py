@@ -186,7 +186,7 @@ class TestHints:
         """Entries that were used again leave numbers behind."""
         hints = Hints()
         lane = Lane("a", HostRecord("a"))
-        late, soon = Entry("late", lane, 1, None), Entry("soon", lane, 1, None)
+        late, soon = Entry("late", lane, 1, None, 0.0), Entry("soon", lane, 1, None, 0.0)
         late.deadline, soon.deadline = 100.0, 50.0
         hints.add(late)
         for _ in range(500):
@@ -211,7 +211,7 @@ def test_what_a_log_shows():
     assert repr(dial.ticket.record) == "<HostRecord 'a' firm=1 slots=1 queue=1>"
     lane = Lane("a", dial.ticket.record)
     assert repr(lane) == "<Lane 'a'>"
-    assert repr(Entry("conn", lane, 3, None)) == "<Entry 'conn' active 0/3>"
+    assert repr(Entry("conn", lane, 3, None, 0.0)) == "<Entry 'conn' active 0/3>"
 
 
 def test_hints_that_are_not_due_stay():

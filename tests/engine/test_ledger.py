@@ -14,6 +14,7 @@ from pooltransport import Request
 from pooltransport.core.pool import Limits, PoolClosedError, Waiter
 from pooltransport.engine.ledger import Ledger
 from pooltransport.errors import ConnectError, UnclosedResponseWarning, UnclosedTransportWarning
+from pooltransport.lease import Watch
 from pooltransport.options import TransportOptions
 from pooltransport.stats import CloseReason
 from pooltransport.testing.fakes import Answers, FakeRuntime
@@ -336,7 +337,9 @@ class TestAlone:
 
     def make(self):
         started = []
-        ledger = Ledger(TransportOptions(), Limits(), lambda ticket, soon: started.append(ticket), float, float)
+        ledger = Ledger(
+            TransportOptions(), Limits(), Watch("site", ()), lambda ticket, soon: started.append(ticket), float, float
+        )
         return ledger, started
 
     def test_a_dial_ends_before_there_is_a_job_to_tell(self):

@@ -34,6 +34,7 @@ NOT_DIALING = {
         "disable_compression",
     ),
     "max_decoded_bytes",
+    *("lease_warn_after", "lease_max", "gc_on_exhaustion", "deadlock_check", "show_paths"),
 }
 TUNNELS = [kind for kind in KINDS if kind not in {"http forward", "https forward"}]
 CONNECTS = ["http CONNECT", "https CONNECT"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pooltransport import census
+from pooltransport.lease import find_site
 from pooltransport.models import UNSET
 
 from .build import ClientBase, check_round_tripper
@@ -57,6 +59,7 @@ class Client(ClientBase):
         super().__init__(
             timeout=timeout, base_url=base_url, headers=headers, params=params, trace=trace, transport=transport
         )
+        census.client_made(self, transport, str(find_site(())))
 
     @property
     def transport(self) -> RoundTripper:

@@ -1,106 +1,26 @@
-"""Looking at the books: counters, snapshot, the check of every invariant, the rebuild after an accident."""
+"""Looking at the books: what there is, the check of every invariant, the rebuild after an accident."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pooltransport.stats import AcquireSource, DrainOutcome, HostStats, PoolStats
-
-from .books import fold
-from .policy import Policy
 from .queues import Hints, Turns
-from .records import AbortDial, C, Close, ConnState, Dial, DialState, Entry, HostRecord, Waiter, WaiterState
+from .records import AbortDial, C, Close, ConnState, Dial, DialState, Entry, Waiter, WaiterState
+from .tally import Tallied
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from .records import Actions, Lane
 
-_GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "waiting", "leases")
-
 
 def _in_use(state: ConnState) -> ConnState:
     return ConnState.ACTIVE if state is ConnState.IDLE else state
 
 
-def _host_stats(record: HostRecord[Any]) -> HostStats:
-    acquired = {source.value: record.acquired.get(source, 0) for source in AcquireSource}
-    acquired[AcquireSource.REUSED.value] += record.reused
-    idle = len(record.idle)
-    return HostStats(
-        origin=str(record.host),
-        active=record.conns - idle - record.draining - record.upgraded,
-        idle=idle,
-        dialing=record.dialing,
-        draining=record.draining,
-        upgraded=record.upgraded,
-        closing=record.closing,
-        waiting=len(record.queue) + len(record.held),
-        leases=record.leases,
-        acquired=acquired,
-        dials=record.dials,
-        dial_errors=record.dial_errors,
-        closed={reason.value: count for reason, count in record.closed.items()},
-        leaks=record.leaks,
-        drains={outcome.value: record.drains.get(outcome.value, 0) for outcome in DrainOutcome},
-        timeouts=dict(record.timeouts),
-        retries=record.retries,
-    )
-
-
-class Audited(Policy[C]):
-    """`note_…`, `conns`, `stats`, `rebuild`, `check`."""
-
-    def stats(self) -> PoolStats:
-        """Return a snapshot of all gauges and counters; work grows with the number of hosts."""
-        records = self._hosts.values()
-        hosts = [_host_stats(record) for record in records]
-        everything: HostRecord[C] = HostRecord(None)
-        for record in (self._forgotten, *records):
-            fold(record, everything)
-        counters = _host_stats(everything)._asdict()
-        del counters["origin"]
-        return PoolStats(
-            **{**counters, **{gauge: sum(getattr(host, gauge) for host in hosts) for gauge in _GAUGES}},
-            schema=1,
-            name=self.name,
-            hook_errors=self._hook_errors,
-            rebuilds=self._rebuilds,
-            limits=self.limits._asdict(),
-            hosts={host.origin: host for host in hosts},
-        )
-
-    # -- counters of what happens outside -----------------------------------------
-
-    def note_leak(self, conn: C) -> None:
-        """Count a response that was garbage-collected unclosed."""
-        self._record_of(conn).leaks += 1
-
-    def note_drain(self, conn: C, outcome: DrainOutcome) -> None:
-        """Count how reading the rest of a body on close ended."""
-        drains = self._record_of(conn).drains
-        drains[outcome.value] = drains.get(outcome.value, 0) + 1
-
-    def note_timeout(self, host: Hashable, phase: str) -> None:
-        """Count a timeout of the host in the phase."""
-        record = self._record(host)
-        record.timeouts[phase] = record.timeouts.get(phase, 0) + 1
-        self._tidy_host(record)
-
-    def note_retry(self, host: Hashable) -> None:
-        """Count a request to the host that was tried again."""
-        record = self._record(host)
-        record.retries += 1
-        self._tidy_host(record)
-
-    def note_hook_error(self) -> None:
-        """Count a hook that raised."""
-        self._hook_errors += 1
-
-    def _record_of(self, conn: C) -> HostRecord[C]:
-        entry = self._entries.get(conn)
-        return self._forgotten if entry is None else entry.record
+class Audited(Tallied[C]):
+    """`conns`, `idle_conns`, `rebuild`, `check`."""
 
     # -- looking -------------------------------------------------------------------------
 
@@ -108,6 +28,11 @@ class Audited(Policy[C]):
     def open_count(self) -> int:
         """How many sockets there are, those on their way out included; an O(1) look, also without the mutex."""
         return len(self._entries)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many have neither a connection nor a dial; as above."""
+        return self._waiting
 
     def conns(self) -> Iterator[tuple[C, Hashable, ConnState]]:
         """Yield every connection whose socket is not known to be closed, with its key and state."""
@@ -118,6 +43,14 @@ class Audited(Policy[C]):
         """Yield the idle connections, least recently used first."""
         for entry in list(self._lru):
             yield entry.conn
+
+    def waiters(self) -> Iterator[Waiter[C]]:
+        """Yield those without a connection and without a dial of their own, host by host, oldest first."""
+        for record in self._hosts.values():
+            for ticket in record.held:
+                if ticket.waiter is not None:
+                    yield ticket.waiter
+            yield from record.queue
 
     def state_of(self, conn: C) -> ConnState | None:
         """Return what the connection does now, or None once it is closed."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Generic
 
 from pooltransport.stats import AcquireSource, CloseReason
 
+from .counts import HostCounts
 from .queues import Hints, Turns
 from .records import (
     NEVER,
@@ -76,7 +77,8 @@ class Books(Generic[C]):
         self._dials: OrderedDict[DialTicket[C], None] = OrderedDict()  # running and aborted
         self._hosts: dict[Hashable, HostRecord[C]] = {}  # dormant ones included
         self._dormant: OrderedDict[HostRecord[C], None] = OrderedDict()  # longest first
-        self._forgotten: HostRecord[C] = HostRecord(None)  # counters of hosts that were dropped
+        self.counts: dict[Hashable, HostCounts] = {}  # of every host there is a record of; they outlive the pool
+        self.forgotten = HostCounts()  # of hosts that were dropped
         # Orders over all hosts.
         self._lru: OrderedDict[Entry[C], None] = OrderedDict()  # idle entries, least recently used first
         self._hints: Hints[C] = Hints()
@@ -90,7 +92,7 @@ class Books(Generic[C]):
         self._waiting = 0  # queued and held
         # Counters that belong to no host.
         self._seq = 0
-        self._hook_errors = 0
+        self._hook_errors: dict[str, int] = {}
         self._rebuilds = 0
 
     # -- hosts and lanes -------------------------------------------------------
@@ -106,6 +108,7 @@ class Books(Generic[C]):
         record = self._hosts.get(host)
         if record is None:
             record = self._hosts[host] = HostRecord(host)
+            self.counts[host] = record.counts
         else:
             self._dormant.pop(record, None)
         return record
@@ -122,8 +125,8 @@ class Books(Generic[C]):
         self._dormant.move_to_end(record)
         if len(self._dormant) > DORMANT_HOSTS:
             old, _ = self._dormant.popitem(last=False)
-            del self._hosts[old.host]
-            fold(old, self._forgotten)
+            del self._hosts[old.host], self.counts[old.host]
+            old.counts.fold(self.forgotten)
 
     # -- connections -----------------------------------------------------------
 
@@ -134,7 +137,10 @@ class Books(Generic[C]):
             self._unidle(entry)
         entry.used += 1
         entry.uses += 1
-        entry.record.leases += 1
+        record = entry.record
+        record.leases += 1
+        if record.leases > record.peak:  # noqa: PLR1730 - as in `take`
+            record.peak = record.leases
         if entry.used >= entry.capacity:
             entry.lane.stack.pop(entry, None)
 
@@ -185,7 +191,8 @@ class Books(Generic[C]):
         record.closing += 1
         self._firm -= 1
         assert record.conns >= 0, "connections are counted wrongly: the limits of this host do not hold"
-        record.closed[reason] = record.closed.get(reason, 0) + 1
+        closed = record.counts.closed
+        closed[reason] = closed.get(reason, 0) + 1
         self._tidy_lane(lane)
 
     def _overdue_reason(self, entry: Entry[C], now: float) -> CloseReason | None:
@@ -213,7 +220,9 @@ class Books(Generic[C]):
         lane.waiters.pop(waiter, None)
         if queued:
             self._unqueue(waiter, record)
-        record.acquired[source] = record.acquired.get(source, 0) + 1
+        counts = record.counts
+        counts.acquired[source] = counts.acquired.get(source, 0) + 1
+        counts.queue_times.add(max(self._now - waiter.since, 0.0))
         return self._part(waiter)
 
     def _part(self, waiter: Waiter[C]) -> DialTicket[C] | None:
@@ -261,7 +270,7 @@ class Books(Generic[C]):
         self._waiting -= 1
         self._dials[ticket] = None
         record.dialing += 1
-        record.dials += 1
+        record.counts.dials += 1
         self._slots += 1
 
     def _drop_held(self, ticket: DialTicket[C]) -> None:
@@ -315,13 +324,3 @@ class Books(Generic[C]):
             return ()
         self._out = []
         return out
-
-
-def fold(record: HostRecord[C], into: HostRecord[C]) -> None:
-    """Add the record's counters to another's."""
-    for name in ("reused", "dials", "dial_errors", "leaks", "retries"):
-        setattr(into, name, getattr(into, name) + getattr(record, name))
-    for name in ("acquired", "closed", "drains", "timeouts"):
-        counts = getattr(into, name)
-        for key, count in getattr(record, name).items():
-            counts[key] = counts.get(key, 0) + count

@@ -94,10 +94,12 @@ class Pool(Audited[C]):
             entry.used = 1
             entry.uses += 1
             record.leases += 1
+            if record.leases > record.peak:  # noqa: PLR1730 - a call would be slower, on the way of every request
+                record.peak = record.leases
         else:
             lane.stack[entry] = None
             self._lease(entry)
-        record.reused += 1
+        record.counts.reused += 1
         return entry.conn
 
     def get(self, waiter: Waiter[C], now: float) -> Actions[C]:
@@ -186,7 +188,7 @@ class Pool(Audited[C]):
         self._end_dial(ticket)
         # Of an aborted dial the lane may be gone; a closing entry needs only its name.
         lane = self._lane(ticket.key)
-        entry = self._entries[conn] = Entry(conn, lane, capacity, retire_at)
+        entry = self._entries[conn] = Entry(conn, lane, capacity, retire_at, now)
         lane.conns += 1
         entry.record.conns += 1
         if aborted:
@@ -195,6 +197,7 @@ class Pool(Audited[C]):
             return self._flush()
         if self.limits.disable_keep_alives:
             entry.retired = CloseReason.KEEPALIVE_DISABLED
+        entry.record.counts.dial_times.add(now - ticket.started)
         waiter = ticket.waiter
         if waiter is None:
             self._unorphan(ticket)
@@ -206,8 +209,8 @@ class Pool(Audited[C]):
                 self._share(entry)
         return self._flush()
 
-    def dial_failed(self, ticket: DialTicket[C], error: BaseException, now: float) -> Actions[C]:
-        """The dial ended without a connection; also the end of an aborted one."""
+    def dial_failed(self, ticket: DialTicket[C], error: BaseException, now: float, kind: str = "other") -> Actions[C]:
+        """The dial ended without a connection, by an error of this `kind`; also the end of an aborted one."""
         if ticket.state is DialState.DONE:
             return ()
         self._now = now
@@ -216,7 +219,8 @@ class Pool(Audited[C]):
         self._end_dial(ticket)
         if not aborted:
             self._firm -= 1
-            record.dial_errors += 1
+            record.counts.note_dial_error(kind, now - ticket.started)
+            record.last_dial_error = (kind, now)
             if (waiter := ticket.waiter) is not None:
                 lane = self._lanes[ticket.key]
                 self._fail(waiter, error)
@@ -289,6 +293,9 @@ class Pool(Audited[C]):
         assert entry.state is _CLOSING, "remove() comes before closed()"
         self._now = now
         del self._entries[conn]
+        counts = entry.record.counts
+        counts.conn_times.add(now - entry.created)
+        counts.conn_requests.add(entry.uses)
         entry.record.closing -= 1
         assert entry.record.closing >= 0, "closing connections are counted wrongly: slots would leak"
         self._free(entry.record)

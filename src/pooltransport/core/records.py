@@ -10,6 +10,8 @@ import enum
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from .counts import HostCounts
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
@@ -39,6 +41,11 @@ class Limits(NamedTuple):
     disable_keep_alives: bool = False
     max_orphans_per_host: int = 8
     max_orphans: int = 64
+
+    @property
+    def idle_per_host(self) -> int | None:
+        """How many one host may keep idle, whichever limit says so."""
+        return self.max_idle_conns if self.max_idle_conns_per_host is None else self.max_idle_conns_per_host
 
 
 class ConnState(enum.Enum):
@@ -170,6 +177,7 @@ class Entry(Generic[C]):
     __slots__ = (
         "capacity",
         "conn",
+        "created",
         "deadline",
         "hint",
         "hint_no",
@@ -185,8 +193,9 @@ class Entry(Generic[C]):
         "uses",
     )
 
-    def __init__(self, conn: C, lane: Lane[C], capacity: int, retire_at: float | None) -> None:
+    def __init__(self, conn: C, lane: Lane[C], capacity: int, retire_at: float | None, now: float) -> None:
         self.conn = conn
+        self.created = now
         self.lane = lane
         self.record = lane.record
         self.capacity = capacity
@@ -238,31 +247,26 @@ class HostRecord(Generic[C]):
 
     __slots__ = (
         "aborting",
-        "acquired",
-        "closed",
         "closing",
         "conns",
-        "dial_errors",
+        "counts",
         "dialing",
-        "dials",
         "draining",
-        "drains",
         "held",
         "host",
         "idle",
-        "leaks",
+        "last_dial_error",
         "leases",
         "orphans",
+        "peak",
         "queue",
         "queued_seq",
-        "retries",
-        "reused",
-        "timeouts",
         "upgraded",
     )
 
     def __init__(self, host: Hashable) -> None:
         self.host = host
+        self.counts = HostCounts()
         # Waiters and dials, all keys, oldest first.
         self.queue: OrderedDict[Waiter[C], None] = OrderedDict()  # those without a slot
         self.held: OrderedDict[DialTicket[C], None] = OrderedDict()  # granted, for a socket still closing
@@ -277,16 +281,8 @@ class HostRecord(Generic[C]):
         self.dialing = 0  # started, aborted ones included
         self.aborting = 0
         self.leases = 0
-        # Counters.
-        self.reused = 0  # acquired from idle: the warm path counts here
-        self.acquired: dict[AcquireSource, int] = {}  # the others
-        self.dials = 0
-        self.dial_errors = 0
-        self.closed: dict[CloseReason, int] = {}
-        self.leaks = 0
-        self.drains: dict[str, int] = {}
-        self.timeouts: dict[str, int] = {}
-        self.retries = 0
+        self.peak = 0  # most leases at once since the last `sample`
+        self.last_dial_error: tuple[str, float] | None = None  # what kind, when
 
     @property
     def slots(self) -> int:

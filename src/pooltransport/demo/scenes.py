@@ -28,8 +28,9 @@ def run() -> int:
     """Play all scenes; return 0."""
     began = time.monotonic()
     # The leak's report is printed by the scene itself, from the hook; once is enough on this screen.
-    logging.getLogger("pooltransport.leak").addHandler(logging.NullHandler())
-    logging.getLogger("pooltransport.leak").propagate = False
+    for name in ("pooltransport.leak", "pooltransport.pool"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     warnings.simplefilter("ignore", UnclosedResponseWarning)
     with DemoServer() as server:
         print(f"a server on {server.url}; six ways in which a connection pool runs dry\n")

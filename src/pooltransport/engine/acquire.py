@@ -6,7 +6,7 @@ Every wait is bounded (contract 1.6, 2); whoever stops waiting gives back what i
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
 from pooltransport.errors import ConnectTimeout, PoolQueueFull, PoolTimeout, TransportClosed
@@ -14,9 +14,11 @@ from pooltransport.stats import AcquireSource, CloseReason
 from pooltransport.trace import AcquireDoneInfo, AcquireQueuedInfo
 
 from .clocks import Setting
-from .exhaustion import explain_exhaustion
+from .vigil import Vigil
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from pooltransport.core.keys import ConnectKey
     from pooltransport.runtime.protocols import Runtime
     from pooltransport.trace import GotConnInfo, Hooks
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
 
 # A dial reports its own timeout; who waits for it gives it this long to do so, in seconds.
 _GRACE = 0.5
+
+
+class Tag(NamedTuple):
+    """What the engine knows of a waiter: whose hooks its dial tells, who waits, and how long."""
+
+    hooks: Hooks | None
+    context: Context | None
+    tls: Setting
+    holder: object = None
+    clocks: Clocks | None = None
 
 
 async def acquire(
@@ -63,7 +75,8 @@ async def _wait_for(
     engine: Engine, key: ConnectKey, runtime: Runtime, clocks: Clocks, hooks: Hooks | None
 ) -> tuple[Connection, AcquireSource]:
     ledger = engine.ledger
-    waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), (hooks, copy_context(), clocks.settings.tls))
+    tag = Tag(hooks, copy_context(), clocks.settings.tls, runtime.holder(), clocks)
+    waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), tag)
     try:
         ledger.apply(ledger.pool.get, waiter, engine.now())
     except QueueFull:
@@ -107,12 +120,20 @@ def _done(engine: Engine, waiter: Waiter[Connection], outcome: str | None) -> Ac
 
 async def wait_for(engine: Engine, waiter: Waiter[Connection], clocks: Clocks) -> None:
     """Wait for the answer. Which clock runs depends on whether a dial was permitted meanwhile."""
+    vigil: Vigil | None = None
     while waiter.pending:
         at, _ = _bound(engine, waiter, clocks)
-        if await waiter.latch.wait(at):
+        look_at = at
+        if waiter.dial is None:
+            vigil = vigil or Vigil(engine, waiter, clocks)
+            look_at = vigil.next(at)
+        if await waiter.latch.wait(look_at):
             return
-        at, setting = _bound(engine, waiter, clocks)
         now = engine.now()
+        if vigil is not None and waiter.dial is None:
+            vigil.look(now, at)
+            now = engine.now()
+        at, setting = _bound(engine, waiter, clocks)
         if at is not None and now >= at and waiter.pending:
             raise _late(engine, waiter, clocks, setting, now)
 
@@ -140,7 +161,7 @@ def _late(engine: Engine, waiter: Waiter[Connection], clocks: Clocks, setting: S
     engine.ledger.note(engine.ledger.pool.note_timeout, key.host, error.phase)
     if job is None:
         assert isinstance(error, PoolTimeout), "who has no dial waits in the queue"
-        explain_exhaustion(error, engine, key, now - waiter.since, now)
+        engine.exhaustion.explain(error, waiter, now)
     else:
         assert isinstance(error, ConnectTimeout), "the clock of one handshake is the dial's own"
         job.add_attempts(error)

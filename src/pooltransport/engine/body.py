@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from pooltransport.core.http1.exchange import Framing
 from pooltransport.errors import ReadError, ReadTimeout, RemoteProtocolError, StreamConsumed, TransportTimeout
@@ -22,10 +23,13 @@ from pooltransport.trace import BodyClosedInfo, DrainedInfo
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import RawHeaders
     from pooltransport.core.http1.exchange import Exchange
-    from pooltransport.leaks import Lease
+    from pooltransport.lease import Lease
 
     from .clocks import Clocks
     from .engine import Engine
+
+
+_UNREAD = frozenset((CloseReason.BODY_NOT_CONSUMED, CloseReason.DRAIN_LIMIT, CloseReason.DRAIN_TIMEOUT))
 
 
 class State(Enum):
@@ -50,6 +54,7 @@ class Body:
         "_reading",
         "_slow_bytes",
         "_slow_since",
+        "__weakref__",
         "is_gzip",
         "state",
     )
@@ -73,6 +78,17 @@ class Body:
             self._finish()
         else:
             self._guard = Guard(engine.ledger.abandon, lease)
+            if lease.detail is not None:
+                lease.detail.owner = ref(self)
+
+    @property
+    def long_lived(self) -> bool:
+        """Whether it was declared to be held for long."""
+        return self._lease.is_stream
+
+    @long_lived.setter
+    def long_lived(self, value: bool) -> None:
+        self._lease.is_stream = value
 
     @property
     def max_body_bytes(self) -> int | None:
@@ -103,12 +119,15 @@ class Body:
         try:
             if self.state is not State.OPEN:
                 return self._read_after_end()
+            if self._lease.detail is not None:
+                self._lease.detail.access()
             data = await self._next()
             if self._exchange.complete and self.state is State.OPEN:
                 self._finish()
             return data
         finally:
             self._reading = False
+            self._lease.read_at = self._engine.now()
 
     async def _next(self) -> bytes:
         exchange = self._exchange
@@ -140,7 +159,9 @@ class Body:
             return b""
         if self._error is not None:
             raise self._error
-        raise StreamConsumed("the response was closed before its body was read to the end")
+        detail = self._lease.detail
+        where = f"; it was closed at {detail.closed_at}" if detail is not None and detail.closed_at is not None else ""
+        raise StreamConsumed(f"the response was closed before its body was read to the end{where}")
 
     async def _receive(self) -> None:
         """Receive once more from the connection, within the clocks of a body."""
@@ -153,8 +174,10 @@ class Body:
         if rate is not None:
             window_ends = now + max(rate[1] - self._slow_since, 0.0)
             at = window_ends if at is None else min(at, window_ends)
+        lease = self._lease
+        lease.reading_since = now
         try:
-            data = await self._lease.conn.stream.receive(at)
+            data = await lease.conn.stream.receive(at)
         except Expired:
             if rate is not None:
                 self._count_slow(now, 0, rate)
@@ -162,12 +185,16 @@ class Body:
                 if late is None or self._engine.now() < late:
                     return
             raise
+        finally:
+            lease.reading_since = 0.0
+            lease.moved_at = self._engine.now()
+            lease.waited += lease.moved_at - now
         if rate is not None:
             self._count_slow(now, len(data), rate)
         if data:
             self._exchange.feed(data)
         else:
-            self._exchange.end_of_stream(self._lease.bytes_read, cut_off=self._lease.conn.stream.cut_off)
+            self._exchange.end_of_stream(lease.bytes_read, cut_off=lease.conn.stream.cut_off)
 
     def _count_slow(self, since: float, size: int, rate: tuple[float, float]) -> None:
         """Only waiting counts: a reader that pauses is not a slow server (`min_rate`)."""
@@ -264,6 +291,8 @@ class Body:
         if self.state is not State.OPEN:
             return
         self._disarm(State.CLOSED)
+        if self._lease.detail is not None:
+            self._lease.detail.close()
         lease, exchange, options = self._lease, self._exchange, self._engine.options
         left = exchange.left
         if self._engine.ledger.is_inherited(lease):
@@ -282,6 +311,8 @@ class Body:
 
     def _give_up(self, reason: CloseReason, outcome: DrainOutcome | None = None, drained: int = 0) -> None:
         ledger, lease = self._engine.ledger, self._lease
+        if reason in _UNREAD:
+            ledger.memory.note_unread(lease)
         if outcome is not None:
             self._tell_drained(outcome, drained)
         ledger.discard(lease, reason, answered=True)

@@ -36,9 +36,6 @@ _AWAKE_CLOCK: int | None = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "d
 
 _A_NAP = 0.1  # s; a suspension is longer
 
-# A wait that no clock bounds does not exist (contract 1.6).
-_LAST_RESORT_ACQUIRE = 60.0
-
 _WAITS = {
     "queue": (PoolTimeout, "no connection became free"),
     "dns": (ConnectTimeout, "the name was not resolved"),
@@ -56,6 +53,10 @@ class Setting(NamedTuple):
 
     seconds: float | None
     name: str
+
+
+# A wait that no clock bounds does not exist (contract 1.6).
+LAST_RESORT = Setting(60.0, "the default bound of a wait that has no other")
 
 
 class ClockSettings(NamedTuple):
@@ -85,7 +86,7 @@ def settle(options: TransportOptions, timeout: Timeout) -> ClockSettings:
 
     acquire = pick("acquire", "acquire_timeout")
     if acquire.seconds is None and total is None:
-        acquire = Setting(_LAST_RESORT_ACQUIRE, "the default bound of a wait that has no other")
+        acquire = LAST_RESORT
     connect = Setting(None if timeout.connect is UNSET else timeout.connect, "connect")  # type: ignore[arg-type]
     return ClockSettings(
         Setting(total, "timeout"),  # type: ignore[arg-type]
@@ -108,6 +109,11 @@ class Clocks:
         self.started = now
         total = settings.total.seconds
         self.deadline = None if total is None else now + total
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether nobody gave a clock for the wait for a connection."""
+        return self.deadline is None and self.settings.acquire is LAST_RESORT
 
     def until(self, setting: Setting, since: float) -> float | None:
         """Return when `setting`, running since `since`, or the total fires: whichever is first."""

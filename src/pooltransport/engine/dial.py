@@ -34,7 +34,7 @@ from .connection import Connection
 from .hops import pass_proxy
 from .lookup import Search
 from .racing import Race
-from .reasons import reason, tried
+from .reasons import dial_error_type, reason, tried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,9 @@ class DialJob:
         self._reported = True
         ledger = self._engine.ledger
         ledger.dials.discard(self)
-        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now())
+        if not self._aborted:
+            ledger.memory.note_dial_failure(self.key.host, error)
+        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now(), dial_error_type(error))
 
     # -- the phases -----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
 from pooltransport.errors import (
+    LeaseExpired,
     RemoteProtocolError,
     ResponseHeaderTimeout,
     ServerClosedConnection,
@@ -31,18 +32,20 @@ from pooltransport.errors import (
     TransportTimeout,
     WriteError,
 )
-from pooltransport.leaks import Lease, find_site
+from pooltransport.lease import Lease, Watch
 from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
 
-from .acquire import acquire
+from .acquire import Tag, acquire
 from .body import Body
 from .callables import is_coroutine_function
 from .clocks import Clocks, ClockSettings, seconds_asleep, settle
 from .dial import DialJob
+from .exhaustion import Exhaustion
 from .housekeeping import enrol
 from .ledger import Ledger
 from .lookup import make_resolver
+from .reasons import failure_of
 from .receiving import receive_head
 from .routes import Routes
 from .sending import send
@@ -56,10 +59,11 @@ if TYPE_CHECKING:
 
     from pooltransport.core.http1.codec import Head, Http1Codec
     from pooltransport.core.pool import DialTicket
+    from pooltransport.lease import Site
     from pooltransport.models import Request, Timeout
     from pooltransport.options import TransportOptions
     from pooltransport.runtime.protocols import Runtime
-    from pooltransport.trace import GotConnInfo
+    from pooltransport.trace import GotConnInfo, Hooks
 
     from .connection import Connection
 
@@ -84,8 +88,7 @@ class Engine:
         self.options = options
         self.now = now
         self._find_runtime = find_runtime
-        self.capture_sites = leak_level != "off"
-        self._ignored = tuple(options.ignore_modules)
+        self.watch = Watch(leak_level, tuple(options.ignore_modules))
         self.routes = Routes(options)
         limits = Limits(
             options.max_idle_conns,
@@ -96,8 +99,9 @@ class Engine:
             options.idle_conn_timeout,
             options.disable_keep_alives,
         )
-        self.ledger = Ledger(options, limits, self._start_dial, now, asleep)
+        self.ledger = Ledger(options, limits, self.watch, self._start_dial, now, asleep)
         enrol(self.ledger)
+        self.exhaustion = Exhaustion(self)
         self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
         self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
@@ -131,23 +135,25 @@ class Engine:
         runtime = self._find_runtime()
         clocks = Clocks(self.settings_of(request.timeout), self.now())
         key = self.key_for(request, runtime)
-        options = self.options
-        hooks = bind(request.trace, request.client_trace, options.trace, self.ledger.note_hook_error)
-        site = find_site(self._ignored) if self.capture_sites else None
+        hooks = bind(request.trace, request.client_trace, self.options.trace, self.ledger.reports.hook_error)
+        site = self.watch.site()
         attempt = 0
         while True:
             attempt += 1
             if hooks is not None:
                 hooks.tell("get_conn", key.host_port)
-            conn, got = await acquire(self, key, runtime, clocks, hooks)
-            lease_id = next(self._lease_ids)
-            lease = Lease(lease_id, conn, request.method, hooks, site, clocks.started, self.ledger.epoch)
-            self.ledger.open_lease(lease)
+            try:
+                conn, got = await acquire(self, key, runtime, clocks, hooks)
+            except BaseException as error:
+                self._note_failure(request, key, clocks, error)
+                raise
+            lease = self._open_lease(request, conn, runtime, clocks, hooks, site)
             sent = Sent()
             try:
                 head, body = await self._exchange(request, lease, clocks, sent)
             except Exception as error:
                 if not self._may_retry(request, conn, sent, error):
+                    self._note_error(request, key, clocks, error)
                     raise
                 self.ledger.note(self.ledger.pool.note_retry, key.host)
                 if hooks is not None:
@@ -159,6 +165,44 @@ class Engine:
             request.body.rewind()
             if self.routes.asks:
                 key = self.key_for(request, runtime)
+
+    def _open_lease(
+        self,
+        request: Request,
+        conn: Connection,
+        runtime: Runtime,
+        clocks: Clocks,
+        hooks: Hooks | None,
+        site: Site | None,
+    ) -> Lease:
+        ledger = self.ledger
+        lease = Lease(
+            next(self._lease_ids),
+            conn,
+            request.method,
+            hooks,
+            site,
+            clocks.started,
+            self.now(),
+            ledger.epoch,
+            runtime.holder(),
+        )
+        lease.detail = self.watch.detail(site)
+        if self.options.show_paths:
+            lease.path = request.url.target.partition(b"?")[0].decode("latin-1")
+        ledger.open_lease(lease)
+        return lease
+
+    def _note_failure(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:
+        """Count a request that got no connection."""
+        kind = failure_of(error)
+        if kind is not None:
+            self.ledger.note(self.ledger.pool.note_failure, key.host, kind)
+        self._note_error(request, key, clocks, error)
+
+    def _note_error(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:
+        seconds = self.now() - clocks.started
+        self.ledger.note(self.ledger.pool.note_request, key.host, request.method, type(error).__name__, seconds)
 
     async def _exchange(
         self, request: Request, lease: Lease, clocks: Clocks, sent: Sent
@@ -188,6 +232,8 @@ class Engine:
             self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
+        lease.headers_at = self.now()
+        lease.headers = head.headers
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
         return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
@@ -200,6 +246,9 @@ class Engine:
             closed = TransportClosed(f"{conn.key.origin}: the transport was closed while the request ran")
             closed.may_have_been_processed = error.may_have_been_processed
             return closed
+        if conn.close_reason is CloseReason.LEASE_EXPIRED and isinstance(error, TransportError):
+            text = f"{conn.key.origin}: the response was held for longer than {self.options.lease_max:g} s (lease_max)"
+            return LeaseExpired(text)
         if not conn.requests_served and (why := refused_after_handshake(error)) is not None:
             return TLSError(f"TLS handshake with {conn.key.origin} failed: {why}")
         return error
@@ -287,10 +336,10 @@ class Engine:
 
     def _start_dial(self, ticket: DialTicket[Connection], soon: bool) -> None:
         waiter = ticket.waiter
-        hooks, context, tls = (None, None, self.settings_of_none().tls) if waiter is None else waiter.tag
-        job = DialJob(self, ticket, hooks, tls)
+        tag: Tag = Tag(None, None, self.settings_of_none().tls) if waiter is None else waiter.tag
+        job = DialJob(self, ticket, tag.hooks, tag.tls)
         ticket.tag = job
-        job.start(context, soon=soon)
+        job.start(tag.context, soon=soon)
         if ticket.state is DialState.ABORTED:
             job.abort()  # another thread said so before there was a job to tell
 

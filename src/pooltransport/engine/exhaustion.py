@@ -1,65 +1,178 @@
-"""The error that explains the pool (contract 7.3): who holds the connections, since when, and from where."""
+"""The error that explains the pool (contract 7.3): who holds the connections, since when, from where, and why.
+
+The first line carries the top suspect, because SDKs and log lines drop notes; it goes to the logger as well, once a
+second for each host. The notes are complete at most as often: a pool that runs dry fails a thousand requests at once.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pooltransport.diagnosis.findings import judge
+from pooltransport.stats import Activity
+
+from .statistics import facts_of
+from .vigil import deadlocked
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from pooltransport.core.keys import ConnectKey
+    from pooltransport.core.pool import Waiter
+    from pooltransport.diagnosis.findings import Facts, Holder
     from pooltransport.errors import PoolTimeout
 
     from .engine import Engine
 
 _LONGEST_LINE = 200
 _HOLDERS_TOLD = 3
+_FULLY_EACH = 1.0  # s, for each host
+_WHOLE_WAIT = 0.9  # of the wait: who did nothing for so long is a suspect
+_RECENTLY = 60.0  # s: a dial that failed so long ago may be why
+_DOING = {
+    Activity.IDLE_HOLDER: "responses not closed",
+    Activity.SLOW_SERVER: "waiting for the server",
+    Activity.SLOW_READER: "read slowly",
+    Activity.PROGRESSING: "being read",
+    Activity.RECENT: "in use",
+    Activity.DECLARED_STREAM: "declared as streams",
+}
 
 
-def explain_exhaustion(error: PoolTimeout, engine: Engine, key: ConnectKey, waited: float, now: float) -> None:
-    """Give `error` its numbers and its first line; the holders, by line, in its notes."""
-    stats = engine.ledger.snapshot()
-    options = engine.options
-    host = stats.hosts.get(key.origin)
-    per_host = options.max_conns_per_host
-    in_host = 0 if host is None else host.open + host.dialing + host.closing
-    scope = "per_host" if per_host is not None and in_host >= per_host else "total"
-    limit = per_host if scope == "per_host" else options.max_conns
-    gauges = host if scope == "per_host" and host is not None else stats
+class Exhaustion:
+    """Explains for one engine, and remembers how lately it did."""
+
+    __slots__ = ("_engine", "_told")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._told: dict[str, float] = {}  # host: when it was explained in full
+
+    def explain(self, error: PoolTimeout, waiter: Waiter[Any], now: float) -> None:
+        """Give `error` its numbers and its first line; the holders, by line, in its notes."""
+        engine, waited = self._engine, now - waiter.since
+        key: ConnectKey = waiter.key  # type: ignore[assignment]
+        longest = engine.options.lease_warn_after or waited
+        facts = facts_of(engine, min(max(waited * _WHOLE_WAIT, 0.001), longest))
+        scope, limit = self._limit(facts, key)
+        holders = self._holders(facts, key if scope == "per_host" else None)
+        error.args = (_first_line(error.code, facts, key, scope, limit, waited, holders),)
+        error.origin = key.origin
+        error.limit_scope = scope
+        error.limit = limit
+        error.waited = waited
+        error.stats = facts.stats
+        error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
+        error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
+        if now - self._told.get(key.origin, -_FULLY_EACH) < _FULLY_EACH:
+            return
+        if len(self._told) > 1000:
+            self._told.clear()
+        self._told[key.origin] = now
+        stats = facts.stats._replace(findings=judge(facts))
+        error.stats = stats
+        if deadlocked(engine, waiter, certain=False):
+            error.add_note(
+                "every connection is held by a thread or task that waits here itself: only this timeout ends it"
+            )
+        for note in _notes(facts, key, holders, stats.findings):
+            error.add_note(note)
+        error.add_note(f"setting: {error.setting} = {error.seconds:g} s, phase {error.phase}")
+        error.add_note(f"more: python -m pooltransport explain {error.code}")
+        self._chain(error, stats.hosts.get(key.origin), key)
+        _log(error, engine.options.name)
+
+    def _limit(self, facts: Facts, key: ConnectKey) -> tuple[str, int | None]:
+        options = self._engine.options
+        host = facts.stats.hosts.get(key.origin)
+        per_host = options.max_conns_per_host
+        in_host = 0 if host is None else host.open + host.dialing + host.closing
+        scope = "per_host" if per_host is not None and in_host >= per_host else "total"
+        return scope, per_host if scope == "per_host" else options.max_conns
+
+    def _holders(self, facts: Facts, key: ConnectKey | None) -> list[Holder]:
+        if key is not None:
+            return list(facts.holders.get(key.origin, ()))
+        rows = [holder for holders in facts.holders.values() for holder in holders]
+        order = list(_DOING)
+        return sorted(rows, key=lambda row: (order.index(row.activity), -row.many, -row.age))
+
+    def _chain(self, error: PoolTimeout, host: Any, key: ConnectKey) -> None:
+        """If dials to this host fail, that may be why nobody gets a connection."""
+        last = self._engine.ledger.memory.dial_failures.get(key.host)
+        if host is not None and host.last_dial_error is not None and host.last_dial_error.age_s < _RECENTLY:
+            error.__cause__ = last
+
+
+def _first_line(
+    code: str, facts: Facts, key: ConnectKey, scope: str, limit: int | None, waited: float, holders: list[Holder]
+) -> str:
+    host = facts.stats.hosts.get(key.origin)
+    gauges = host if scope == "per_host" and host is not None else facts.stats
     used = gauges.active + gauges.draining + gauges.upgraded
     dialing = f"{gauges.dialing} dialing, " if gauges.dialing else ""
-    holders = _holders(engine, key if scope == "per_host" else None, now)
     line = (
         f"no connection to {key.origin} within {waited:.2f} s: "
         f"{used} of {limit} in use, {dialing}{gauges.waiting} waiting"
     )
-    code = f" [{error.code}]"
+    tail = f" [{code}]"
     if holders:
-        site, count, age = holders[0]
-        room = _LONGEST_LINE - len(line) - len(code)
-        suspect = f"; {count} held since up to {age:.0f} s by {{}}, responses not closed"
-        line += suspect.format(_shorten(site, max(room - len(suspect) + 2, 20)))
-    error.args = ((line[: _LONGEST_LINE - len(code)] + code),)
-    error.origin = key.origin
-    error.limit_scope = scope
-    error.limit = limit
-    error.waited = waited
-    error.stats = stats
-    error.holders = holders
-    error.suspects = tuple(site for site, _, _ in holders)
-    for site, count, age in holders[:_HOLDERS_TOLD]:
-        error.add_note(f"{count} held since up to {age:.1f} s by {site}")
-    error.add_note(f"setting: {error.setting} = {error.seconds:g} s, phase {error.phase}")
+        top = holders[0]
+        room = _LONGEST_LINE - len(line) - len(tail)
+        suspect = f"; {top.many} held since up to {top.age:.0f} s by {{}}, {_DOING[top.activity]}"
+        line += suspect.format(_shorten(top.site, max(room - len(suspect) + 2, 20)))
+    return line[: _LONGEST_LINE - len(tail)] + tail
 
 
-def _holders(engine: Engine, key: ConnectKey | None, now: float) -> tuple[tuple[str, int, float], ...]:
-    """Return (site, how many, oldest age) of who holds connections, most first."""
-    groups: dict[str, tuple[int, float]] = {}
-    for lease in tuple(engine.ledger.leases.values()):
-        if key is None or lease.conn.key.host == key.host:
-            site = str(lease.site) if lease.site is not None else "a line that was not recorded"
-            count, age = groups.get(site, (0, 0.0))
-            groups[site] = (count + 1, max(age, now - lease.opened_at))
-    rows = [(site, count, age) for site, (count, age) in groups.items()]
-    return tuple(sorted(rows, key=lambda row: (-row[1], -row[2])))
+def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) -> list[str]:
+    host = facts.stats.hosts.get(key.origin)
+    notes = []
+    for finding in findings:
+        if finding.id in {"R1", "R5", "R9"} and any(
+            key.origin in text for text in (*finding.evidence, *finding.against)
+        ):
+            notes.append(f"likely cause: {finding.cause} ({finding.confidence}, {finding.id}); {finding.evidence[0]}")
+            notes += [f"  against it: {text}" for text in finding.against]
+            break
+    notes += [
+        f"{row.many} held since up to {row.age:.1f} s by {row.site}, {_DOING[row.activity]}"
+        for row in holders[:_HOLDERS_TOLD]
+    ]
+    if host is not None:
+        classes = ", ".join(f"{count} {name}" for name, count in host.leases_by_class.items() if count) or "none"
+        notes.append(
+            f"this host: {host.active} active ({classes}), {host.idle} idle, {host.dialing} dialing, "
+            f"{host.waiting} waiting, the oldest for {host.oldest_wait_s:.2f} s"
+        )
+        if host.last_dial_error is not None:
+            notes.append(f"last failed dial: {host.last_dial_error.type}, {host.last_dial_error.age_s:.1f} s ago")
+    stats = facts.stats
+    notes.append(
+        f"the pool: {stats.open} open, {stats.dialing} dialing, {stats.waiting} waiting, {len(stats.hosts)} hosts"
+    )
+    minute = facts.minute.get(key.origin)
+    if minute is not None:
+        notes.append(
+            f"last {minute.seconds:.0f} s: {minute.acquired} acquired, {minute.dialed} of them dialed; "
+            f"{minute.leases} given back, {minute.closed} closed"
+        )
+    return notes
+
+
+def _log(error: PoolTimeout, name: str | None) -> None:
+    import logging  # noqa: PLC0415 - a pool that has run dry pays for it
+
+    extra = {
+        "pool_name": name,
+        "code": error.code,
+        "origin": error.origin,
+        "limit_scope": error.limit_scope,
+        "limit": error.limit,
+        "waited": error.waited,
+        "suspects": list(error.suspects),
+    }
+    # The text, not the error: whoever keeps the record would keep the request and its frames.
+    logging.getLogger("pooltransport.pool").warning("%s", str(error), extra=extra)
 
 
 def _shorten(site: str, room: int) -> str:

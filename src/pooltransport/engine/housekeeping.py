@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from pooltransport import leaks
+from pooltransport.stats import LeakFound
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -62,7 +63,9 @@ def after_fork() -> None:
 
 
 def at_exit() -> None:
-    """Say what is still to be said, with patience for another thread that is saying it."""
+    """Say which responses are still open, and all that is to be said, with patience for a thread that is saying it."""
     for ledger in tuple(_ledgers):
+        ledger.check_process()
+        ledger.report_open(LeakFound.EXIT)
         ledger.safe_point(_PATIENCE)
     leaks.pending.tell(_PATIENCE)

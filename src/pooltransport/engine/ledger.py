@@ -17,19 +17,21 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pooltransport import leaks
+from pooltransport import census, leaks
 from pooltransport.core.pool import AbortDial, Close, ConnState, Dial, Pool, PoolClosedError, QueueFull, Wake
 from pooltransport.errors import NotPooled
-from pooltransport.stats import CloseReason
-from pooltransport.trace import ConnClosedInfo, Hooks
+from pooltransport.stats import CloseReason, LeakFound
 
 from .clocks import SleepWatch
+from .memory import Memory
+from .reporting import Reporter, left_open
+from .watching import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pooltransport.core.pool import DialTicket, Limits
-    from pooltransport.leaks import Lease, Site
+    from pooltransport.lease import Lease, Site, Watch
     from pooltransport.options import TransportOptions
     from pooltransport.runtime.protocols import Runtime
     from pooltransport.stats import PoolStats
@@ -37,14 +39,6 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .dial import DialJob
 
-_REMOTE = frozenset(
-    (
-        CloseReason.SERVER_CLOSED_IDLE,
-        CloseReason.SERVER_CLOSE_HEADER,
-        CloseReason.READ_LOOP_EXIT,
-        CloseReason.GOAWAY,
-    )
-)
 _HOUSEKEEPING_SECONDS = 1.0
 
 
@@ -55,18 +49,19 @@ class Ledger:
         self,
         options: TransportOptions,
         limits: Limits,
+        watch: Watch,
         start_dial: Callable[[DialTicket[Any], bool], None],
         now: Callable[[], float],
         asleep: Callable[[], float],
     ) -> None:
         self.options = options
+        self.watch = watch
         self._limits = limits
         self._start_dial = start_dial
         self.now = now
         self.wake_up = SleepWatch(self, asleep)
-        self.transport_hooks = None if options.trace is None else Hooks((options.trace,), self.note_hook_error)
-        self._told_hooks: set[str] = set()
-        self._log = leaks.LeakLog()
+        self.reports = Reporter(self)
+        self.overdue = Watcher(self)
         self.epoch = 0
         self.before_tick: Callable[[], object] = _nothing  # the engine's part of keeping house
         self._begin()
@@ -78,8 +73,9 @@ class Ledger:
         self.pool: Pool[Connection] = Pool(self._limits, lambda key: key.host, name=self.options.name)  # type: ignore[attr-defined]
         self.leases: dict[int, Lease] = {}
         self.dials: set[DialJob] = set()
+        census.keep(self, self.options.name, self.pool.counts, self.pool.forgotten)
+        self.memory = Memory(self.now())
         self._dropped: deque[Lease | None] = deque()  # None: the transport itself
-        self._reports = leaks.Outbox()
         self._unsaid: list[Any] = []  # decisions that an interrupted call could not carry out
         self._on_quiet: list[Callable[[], None]] = []
         self._watcher: Runtime | None = None
@@ -124,10 +120,14 @@ class Ledger:
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
         with self._mutex:
-            stats = self.pool.stats()
+            stats = self.pool.stats(self.now())
         if self._dropped:
             self.kick()
         return stats
+
+    def looking(self) -> Any:
+        """Return the mutex, for who looks at several things of the pool at once: ``with ledger.looking():``."""
+        return self._mutex
 
     def note(self, method: Callable[..., object], *args: Any) -> None:
         """Count something."""
@@ -153,21 +153,15 @@ class Ledger:
         on_closed = partial(self._closed, conn)
         if not soon:
             conn.stream.abort(on_closed)
-            self._tell_closed(conn, reason)
+            self.reports.closed(conn, reason, later=False)
             return
         if not conn.runtime.post(conn.stream.abort, on_closed):
             conn.stream.drop()
             on_closed()
-        self._reports.append(partial(self._tell_closed, conn, reason))
+        self.reports.closed(conn, reason, later=True)
 
     def _closed(self, conn: Connection) -> None:
         self.apply(self.pool.closed, conn, self.now())
-
-    def _tell_closed(self, conn: Connection, reason: CloseReason) -> None:
-        hooks = conn.hooks if conn.hooks is not None else self.transport_hooks
-        if hooks is not None:
-            by = "remote" if reason in _REMOTE else "local"
-            hooks.tell("conn_closed", ConnClosedInfo(conn.info(self.now()), reason, by))
 
     # -- leases ---------------------------------------------------------------------------------
 
@@ -179,6 +173,8 @@ class Ledger:
 
     def _forget(self, lease: Lease) -> None:
         self.leases.pop(lease.id, None)
+        if lease.overdue is not None:
+            self.reports.ended(lease)
         if self._on_quiet and not self.leases:
             waiting, self._on_quiet = self._on_quiet, []
             for wake in waiting:
@@ -201,17 +197,29 @@ class Ledger:
         conn.idle_since = now
         conn.hooks = None
         conn.stream.on_idle_event = conn.on_idle_event
-        actions = self.apply(self.pool.put_idle, conn, now, idle_timeout, max_uses)
+        actions = self.apply(self._put_idle, lease, now, idle_timeout, max_uses)
         self._forget(lease)
         if lease.hooks is not None:
             refusals = [a.reason for a in actions if type(a) is Close and a.conn is conn]
             lease.hooks.tell("put_idle_conn", NotPooled(refusals[0]) if refusals else None)
 
+    def _put_idle(self, lease: Lease, now: float, idle_timeout: float | None, max_uses: int | None) -> Sequence[Any]:
+        self._measure(lease, now)
+        return self.pool.put_idle(lease.conn, now, idle_timeout, max_uses)
+
+    def _measure(self, lease: Lease, now: float) -> None:
+        headers = lease.headers_at - lease.opened_at if lease.status_code else 0.0
+        self.pool.note_lease(lease.conn, lease.method, lease.status_code, headers, now - lease.acquired_at)
+
+    def _remove(self, lease: Lease, reason: CloseReason) -> Sequence[Any]:
+        self._measure(lease, self.now())
+        return self.pool.remove(lease.conn, reason)
+
     def discard(self, lease: Lease, reason: CloseReason, *, answered: bool) -> None:
         """End a lease whose connection must not be used again; `answered`: a response had come."""
         if not lease.end() or self.is_inherited(lease):
             return
-        self.apply(self.pool.remove, lease.conn, reason)
+        self.apply(self._remove, lease, reason)
         self._forget(lease)
         if answered and lease.hooks is not None:
             lease.hooks.tell("put_idle_conn", NotPooled(lease.conn.close_reason or reason))
@@ -220,6 +228,8 @@ class Ledger:
         """A response was dropped unclosed: called by a finalizer, anywhere."""
         if lease.end() and not self.is_inherited(lease):
             lease.dropped_at = self.now()
+            if leaks.is_rescuing():
+                lease.found = LeakFound.RESCUE
             self._dropped.append(lease)
             self.kick()
 
@@ -228,7 +238,7 @@ class Ledger:
         self.check_process()
         sockets = self.pool.open_count
         if sockets:
-            leaks.pending.append(partial(leaks.warn_transport, what, site, sockets))
+            self.reports.transport_dropped(what, site, sockets)
         self._dropped.append(None)
         self.kick()
 
@@ -253,28 +263,28 @@ class Ledger:
                     if lease is None:
                         actions += self._close_all()
                         continue
-                    self.pool.note_leak(lease.conn)
-                    actions += self.pool.remove(lease.conn, CloseReason.LEAKED)
+                    self.pool.note_leak(lease.conn, lease.found)
+                    actions += self._remove(lease, CloseReason.LEAKED)
                     lost.append(lease)
             finally:
                 self._mutex.release()
             self._act(actions, soon=True)
             for lease in lost:
+                lease.overdue = None  # there is more to say of it than that it was closed
                 self._forget(lease)
-                self._reports.append(partial(self._report, lease))
+                self.reports.leak(lease)
 
-    def _report(self, lease: Lease) -> None:
-        now = self.now()
-        count, loud = self._log.count(str(lease.site), now)
-        stats = self.snapshot()
-        limit = self._limits.max_conns_per_host or self._limits.max_conns
-        gauges = f"{stats.leases} of {limit} in use now" if limit else f"{stats.leases} in use now"
-        report = leaks.make_report(lease, count, gauges, leaks.thread_name(lease.thread))
-        hooks = lease.hooks or self.transport_hooks
-        if hooks is not None:
-            hooks.tell("leaked", report)
-        if loud:
-            leaks.warn_response(report)
+    def report_open(self, found: LeakFound, runtime: Runtime | None = None) -> int:
+        """Count and report the responses that are still open, of one runtime or of all, as leaks; return how many."""
+        left = [
+            lease
+            for lease in tuple(self.leases.values())
+            if lease.is_open and not lease.is_stream and runtime in {None, lease.conn.runtime}
+        ]
+        for lease in left:
+            self.note(self.pool.note_leak, lease.conn, found)
+            self.reports.leak(left_open(lease, found, self.now()))
+        return len(left)
 
     def safe_point(self, patience: float = 0.0) -> None:
         """Deliver what finalizers left to be said; wait up to `patience` seconds for another thread that does.
@@ -283,22 +293,12 @@ class Ledger:
         self.check_process()
         if self._dropped:
             self.kick()
-        self._reports.tell(patience)
-        leaks.pending.tell(patience)
+        self.reports.tell(patience)
 
     @property
     def has_reports(self) -> bool:
         """Report whether a safe point has something to say."""
-        return bool(self._reports or self._dropped)
-
-    def note_hook_error(self, name: str, error: Exception) -> None:
-        """Count a hook that raised, and log it once for each hook."""
-        self.note(self.pool.note_hook_error)
-        if name not in self._told_hooks:
-            self._told_hooks.add(name)
-            import logging  # noqa: PLC0415 - only a broken hook pays for it
-
-            logging.getLogger("pooltransport.pool").warning("the hook %s raised %r", name, error, exc_info=error)
+        return bool(self.reports or self._dropped)
 
     # -- keeping house --------------------------------------------------------------------------
 
@@ -322,6 +322,8 @@ class Ledger:
         self.before_tick()
         now = self.now()
         self.apply(self.pool.expire, now)
+        look_again = self.overdue.look(now)
+        self.memory.history.tick(now, self.sample)
         with self._mutex:
             idle = [conn for conn in self.pool.idle_conns() if conn.runtime.polls_idle]
         for conn in idle:
@@ -329,13 +331,19 @@ class Ledger:
                 self.apply(self.pool.remove_idle, conn, CloseReason.SERVER_CLOSED_IDLE)
         with self._mutex:
             expiry = self.pool.next_expiry()
-            if expiry is None and not self.leases and not self._reports and next(self.pool.conns(), None) is None:
+            if expiry is None and not self.leases and not self.reports and next(self.pool.conns(), None) is None:
                 self._watcher = None
                 return None
         # What becomes idle after this look must be seen before it expires.
         longest = min(_HOUSEKEEPING_SECONDS, self.options.idle_conn_timeout or _HOUSEKEEPING_SECONDS)
-        delay = longest if expiry is None else expiry - self.now()
+        delay = min(longest if expiry is None else expiry - now, look_again or longest)
+        self.memory.history.expect(now + delay)
         return min(max(delay, 0.001), longest)
+
+    def sample(self) -> Any:
+        """Return what is compared over time."""
+        with self._mutex:
+            return self.pool.sample()
 
     def open_conns(self) -> list[Connection]:
         """Return every connection that is not closing."""
@@ -347,6 +355,7 @@ class Ledger:
         with self._mutex:
             conns = [conn for conn, _, _ in self.pool.conns() if conn.runtime is runtime]
         alive = runtime.is_alive()
+        self.report_open(LeakFound.CLOSE, runtime)
         for lease in [lease for lease in tuple(self.leases.values()) if lease.conn.runtime is runtime]:
             if lease.end():
                 self._forget(lease)
@@ -377,6 +386,7 @@ class Ledger:
         inherited = self.pool
         self.epoch += 1
         leaks.forget_pending()
+        self.reports.forget()
         self._begin()
         for conn, _, _ in inherited.conns():
             conn.stream.drop()

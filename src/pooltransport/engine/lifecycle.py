@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pooltransport.core.pool import Waiter
 from pooltransport.stats import CloseReason
 
-from .acquire import wait_for
+from .acquire import Tag, wait_for
 
 if TYPE_CHECKING:
     from pooltransport.models import Request
@@ -87,7 +87,7 @@ async def warm(engine: Engine, request: Request, n: int, runtime: Runtime, clock
     waiters: list[Waiter[Connection]] = []
     try:
         for _ in range(n):
-            waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), (None, None, clocks.settings.tls))
+            waiter: Waiter[Connection] = Waiter(key, runtime.new_latch(), Tag(None, None, clocks.settings.tls))
             waiters.append(waiter)
             ledger.apply(ledger.pool.get, waiter, engine.now())
         for waiter in waiters:

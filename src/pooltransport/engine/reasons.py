@@ -7,6 +7,20 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from pooltransport.errors import (
+    ConnectError,
+    ConnectTimeout,
+    DNSError,
+    PoolDeadlock,
+    PoolQueueFull,
+    PoolTimeout,
+    ProxyError,
+    TLSError,
+    TransportClosed,
+    TransportTimeout,
+)
+from pooltransport.stats import AcquireFailure
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -59,3 +73,48 @@ def dns_reason(error: BaseException) -> str:
 def tried(attempts: Iterable[ConnectAttempt]) -> str:
     """Return the text of all attempts."""
     return "; ".join(f"{attempt.address}: {reason(attempt.error)}" for attempt in attempts)
+
+
+_FAILURES: tuple[tuple[type[BaseException], AcquireFailure], ...] = (
+    (PoolTimeout, AcquireFailure.POOL_TIMEOUT),
+    (PoolQueueFull, AcquireFailure.POOL_QUEUE_FULL),
+    (TransportClosed, AcquireFailure.POOL_CLOSED),
+    (PoolDeadlock, AcquireFailure.POOL_DEADLOCK),
+    (TransportTimeout, AcquireFailure.DIAL_TIMEOUT),
+    (Exception, AcquireFailure.DIAL_ERROR),
+    (BaseException, AcquireFailure.CANCELLED),
+)
+
+
+def failure_of(error: BaseException) -> AcquireFailure:
+    """Return under which name a request that got no connection is counted."""
+    return next(kind for cls, kind in _FAILURES if isinstance(error, cls))
+
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: "connection_refused",
+    errno.ECONNRESET: "connection_reset",
+    errno.ETIMEDOUT: "timeout",
+    errno.EADDRNOTAVAIL: "no_local_port",
+    errno.EMFILE: "too_many_files",
+    errno.ENFILE: "too_many_files",
+    **dict.fromkeys(_UNREACHABLE, "unreachable"),
+}
+_BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
+    (DNSError, "dns_error"),
+    (TLSError, "tls_error"),
+    (ProxyError, "proxy_error"),
+    (ConnectTimeout, "timeout"),
+    (TransportTimeout, "timeout"),
+)
+
+
+def dial_error_type(error: BaseException) -> str:
+    """Return under which name, of a closed list, a failed dial is counted."""
+    for cls, name in _BY_CLASS:
+        if isinstance(error, cls):
+            return name
+    attempts = error.attempts if isinstance(error, ConnectError) else ()
+    causes = (error.__cause__, *(attempt.error for attempt in reversed(attempts)))
+    numbers = (cause.errno for cause in causes if isinstance(cause, OSError))
+    return next((_BY_ERRNO[number] for number in numbers if number in _BY_ERRNO), "other")

@@ -18,7 +18,7 @@ from .tls_errors import refused_after_handshake
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
-    from pooltransport.leaks import Lease
+    from pooltransport.lease import Lease
 
     from .clocks import Clocks
     from .connection import Connection

@@ -14,7 +14,7 @@ from .upload import Sent, Upload, write
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
-    from pooltransport.leaks import Lease
+    from pooltransport.lease import Lease
     from pooltransport.models import Request
     from pooltransport.options import TransportOptions
 

@@ -19,7 +19,7 @@ from .body import State, text_of
 
 if TYPE_CHECKING:
     from pooltransport.core.http1.codec import RawHeaders
-    from pooltransport.leaks import Lease
+    from pooltransport.lease import Lease
 
     from .engine import Engine
 
@@ -36,6 +36,7 @@ class Upgraded:
     max_decoded_bytes: int | None = None
     drain_limit = 0  # what is read for an error's sake: an answer that upgrades is none
     is_gzip = False
+    long_lived = True
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
         self._engine = engine
@@ -43,6 +44,7 @@ class Upgraded:
         self._first = first
         self._error: Exception | None = None
         self.state = State.OPEN
+        lease.is_stream = True  # it may be silent for hours
         engine.ledger.note(engine.ledger.pool.set_upgraded, lease.conn)
         lease.conn.stream.go_duplex(half_open=lease.conn.stream.tls is None)
         self._guard: Guard | None = Guard(engine.ledger.abandon, lease)

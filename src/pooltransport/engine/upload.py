@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pooltransport.bodies import Chunks
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
-    from pooltransport.leaks import Lease
+    from pooltransport.lease import Lease
     from pooltransport.models import Request
 
     from .clocks import Clocks

@@ -84,6 +84,9 @@ class TrioRuntime:
     def is_here(self) -> bool:
         return current_token() is self.loop
 
+    def holder(self) -> object:
+        return weakref.ref(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else None
+
     def is_alive(self) -> bool:
         if not self._over:
             try:

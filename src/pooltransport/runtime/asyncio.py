@@ -12,6 +12,7 @@ import asyncio
 import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from . import workers
 from .asyncio_stream import AsyncioStream
@@ -97,6 +98,10 @@ class AsyncioRuntime:
 
     def is_here(self) -> bool:
         return _running_loop() is self.loop
+
+    def holder(self) -> object:
+        task = asyncio.current_task(self.loop)
+        return None if task is None else ref(task)
 
     def is_alive(self) -> bool:
         return not self.loop.is_closed()

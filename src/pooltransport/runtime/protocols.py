@@ -149,6 +149,9 @@ class Runtime(Protocol):
     def now(self) -> float:
         """Return the monotonic clock, in seconds."""
 
+    def holder(self) -> object:
+        """Return who runs now: the thread's number, or a weak reference to the task. Equal for the same one."""
+
     def new_latch(self) -> Latch:
         """Make a latch to be waited for on this runtime."""
 

@@ -61,6 +61,7 @@ class ThreadRuntime:
     polls_idle = True
 
     now = staticmethod(_monotonic)
+    holder = staticmethod(_thread.get_ident)
     watch = staticmethod(workers.watch)
 
     def new_latch(self) -> ThreadLatch:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from pooltransport.runtime.protocols import Expired
 from pooltransport.transport import AsyncTransport
@@ -206,6 +207,11 @@ class FakeRuntime:
     def now(self) -> float:
         """Return the manual clock's time."""
         return self.clock()
+
+    def holder(self) -> object:
+        """Return the task that takes its step now, weakly."""
+        current = next((task for task in self.tasks if task.is_running), None)
+        return None if current is None else ref(current)
 
     def new_latch(self) -> FakeLatch:
         """Make a latch."""

@@ -75,7 +75,7 @@ class FakeTask:
         self._wait: Wait | None = None
         self._thrown: BaseException | None = None
         self.name = name
-        self.started = self.done = False
+        self.started = self.done = self.is_running = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -134,6 +134,7 @@ class FakeTask:
     def _step(self, error: BaseException | None, *, value: bool) -> None:
         self._wait = None
         first, self.started = not self.started, True
+        self.is_running = True
         try:
             if first and error is not None:
                 self._coro.close()
@@ -148,6 +149,8 @@ class FakeTask:
         except BaseException as failure:  # noqa: BLE001 - kept for who asks for the outcome
             self.done, self.error = True, failure
             return
+        finally:
+            self.is_running = False
         assert isinstance(wait, Wait), f"{self.name} awaits {wait!r}, which is not of this runtime"
         self._wait = wait
         early = self._ask(wait, "before")

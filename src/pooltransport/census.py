@@ -1,0 +1,157 @@
+"""Who lives in this process: transports, clients, and the counters of transports that are gone.
+
+Rules:
+
+1. Everything alive is held weakly. Of what is gone only counters stay, so that sums over a process never go down.
+2. What a finalizer calls only appends to a deque; it is folded in when somebody asks.
+3. A child process begins with nothing: what the parent counted is the parent's.
+"""
+
+from __future__ import annotations
+
+import _thread
+import itertools
+import os
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .core.counts import HostCounts
+from .core.tally import stats_of_counts
+from .stats import ClientStats
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .stats import PoolStats
+
+    Tables = dict[Hashable, HostCounts]
+
+BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
+_MOST_HOSTS = 1024  # of each name whose transports are gone
+_WINDOW = 60.0
+
+
+class _Census:
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.numbers = itertools.count(1)
+        self.gone: deque[tuple[str | None, Tables, HostCounts]] = deque()
+        self.folded: dict[str | None, tuple[Tables, HostCounts]] = {}
+        self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.made = 0
+        self.mutex = _thread.allocate_lock()
+        self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+        self.lines: dict[str, deque[float]] = {}
+
+
+_census = _Census()
+
+
+def _here() -> _Census:
+    global _census
+    if _census.pid != os.getpid():
+        # Transports that were made before the fork live in both processes.
+        old, _census = _census, _Census()
+        for number, transport in sorted(old.transports.items()):
+            _census.transports[number] = transport
+        _census.numbers = old.numbers
+    return _census
+
+
+# -- what transports and clients say -----------------------------------------------------------
+
+
+def keep(owner: object, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    """Keep the counters `tables` (by host) and `rest` when `owner` is gone."""
+    finalizer = weakref.finalize(owner, _depart, os.getpid(), name, tables, rest)
+    finalizer.atexit = False
+
+
+def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    if pid == os.getpid():
+        _census.gone.append((name, tables, rest))
+
+
+def transport_made(transport: object, line: str) -> None:
+    """Count a transport that somebody made at `line`."""
+    here = _here()
+    here.transports[next(here.numbers)] = transport
+    _count(here, transport)
+    _note_line(here, f"{type(transport).__name__} at {line}")
+
+
+def client_made(client: object, transport: object | None, line: str) -> None:
+    """Count a client of `transport` (None: a default one) that somebody made at `line`."""
+    here = _here()
+    _count(here, client)
+    try:
+        row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
+    except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
+        return
+    row[0] += 1
+    row[1].add(client)
+    _note_line(here, f"{type(client).__name__} at {line}")
+
+
+def _count(here: _Census, client: object) -> None:
+    with here.mutex:
+        here.made += 1
+        here.clients.add(client)
+
+
+def _note_line(here: _Census, line: str) -> None:
+    if len(here.lines) > _MOST_HOSTS and line not in here.lines:
+        here.lines.clear()
+    here.lines.setdefault(line, deque(maxlen=_MOST_HOSTS)).append(time.monotonic())
+
+
+# -- what observers ask --------------------------------------------------------------------------
+
+
+def transports() -> tuple[Any, ...]:
+    """Return the transports of this process that are alive, oldest first."""
+    return tuple(transport for _, transport in sorted(_here().transports.items()))
+
+
+def process_stats() -> tuple[PoolStats, ...]:
+    """Return the statistics of each live transport, and for each name one more, whose gauges are 0, with the
+    counters of those that are gone: the sum of a counter over all of them never goes down.
+    """
+    here = _here()
+    alive = tuple(transport.stats() for transport in transports())
+    while here.gone:
+        name, tables, rest = here.gone.popleft()
+        into, others = here.folded.setdefault(name, ({}, HostCounts()))
+        rest.fold(others)
+        for host, counts in tables.items():
+            known = host in into or len(into) < _MOST_HOSTS
+            counts.fold(into.setdefault(host, HostCounts()) if known else others)
+    return alive + tuple(stats_of_counts(name, *folded) for name, folded in tuple(here.folded.items()))
+
+
+def clients() -> ClientStats:
+    """Return how many clients and transports this process made, and how many are alive."""
+    here = _here()
+    return ClientStats(here.made, len(here.clients))
+
+
+def clients_of(transport: object) -> ClientStats:
+    """Return how many clients were made for `transport`, and how many are alive."""
+    try:
+        row = _here().made_for.get(transport)
+    except TypeError:
+        row = None
+    return ClientStats(0, 0) if row is None else ClientStats(row[0], len(row[1]))
+
+
+def busiest_lines(now: float) -> list[tuple[str, int]]:
+    """Return the lines that made most clients or transports in the last minute: (class at file:line, how many)."""
+    rows = []
+    for line, times in tuple(_here().lines.items()):
+        recent = sum(now - at <= _WINDOW for at in tuple(times))
+        if recent:
+            rows.append((line, recent))
+    return sorted(rows, key=lambda row: -row[1])

@@ -1,0 +1,1 @@
+"""What the numbers of a pool mean: rules over values, without I/O but for one look at the kernel's tables."""

@@ -1,0 +1,195 @@
+"""What a request does while it waits for a slot: find garbage that holds one, and notice that nobody can ever go on.
+
+If all slots are held by responses in garbage *cycles*, and everybody waits, nothing allocates, and so the collector
+never runs: the pool stays dry although nobody uses it (98 of 120 acquisitions timed out; 0 with a collection).
+
+Rules:
+
+1. Collect only if a lease of that limit is read by nobody. First the young generations, soon and cheaply: garbage
+   that was just made is there. Everything only if nobody reads any, or shortly before the timeout; with a rest of
+   fifty times what it took, twice as long after each that was in vain, up to 30 s.
+2. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
+   those responses, no waiter has a deadline, and the pool has not moved for a second (contract 7.5).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pooltransport import leaks
+from pooltransport.errors import PoolDeadlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pooltransport.core.pool import Waiter
+    from pooltransport.lease import Lease
+
+    from .clocks import Clocks
+    from .engine import Engine
+
+_FIRST_LOOK = 0.01  # s, of who waits alone; the next after four times as long each
+_SELDOM = 0.1  # s more between looks for each other waiter: ten thousand of them must cost little
+_LAST_LOOK = 0.5  # s before the timeout, or a quarter of the wait if that is less
+_YOUNG, _ALL = 1, 2
+_YOUNG_IN_VAIN = 1.0
+_LONGEST_REST = 30.0
+_REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
+_TOO_LONG_ON_A_LOOP = 0.25
+_STILL = 1.0
+
+
+class _Collector:
+    """When garbage was last collected for a pool's sake, in this process, and whether it was worth it."""
+
+    def __init__(self) -> None:
+        self._young_at = self._all_at = 0.0  # not before
+        self._took = 0.0
+        self._in_vain = 0
+
+    def young(self) -> None:
+        """Collect what was made lately."""
+        now = time.monotonic()
+        if now >= self._young_at:
+            self._young_at = now + _YOUNG_IN_VAIN
+            if leaks.collect(_YOUNG):
+                self._young_at = 0.0
+
+    def everything(self, *, on_loop: bool, always: bool, is_last: bool) -> None:
+        """Collect all there is, unless that was lately in vain, or takes too long on this loop."""
+        now = time.monotonic()
+        if now < self._all_at and not (is_last and self._in_vain <= 1):
+            return
+        if on_loop and not always and self._took > _TOO_LONG_ON_A_LOOP:
+            return
+        self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
+        found = leaks.collect(_ALL)
+        self._took = time.monotonic() - now
+        self._in_vain = 0 if found else self._in_vain + 1
+        self._all_at = now + min(_REST * self._took * 2**self._in_vain, _LONGEST_REST)
+
+
+_collector = _Collector()
+
+
+class Vigil:
+    """One waiter's looks. `next` says when, `look` looks."""
+
+    __slots__ = (
+        "_clocks",
+        "_engine",
+        "_last_done",
+        "_longest",
+        "_look_at",
+        "_moved_at",
+        "_pause",
+        "_touched",
+        "_waiter",
+    )
+
+    def __init__(self, engine: Engine, waiter: Waiter[Any], clocks: Clocks) -> None:
+        self._engine = engine
+        self._waiter = waiter
+        self._clocks = clocks
+        many = max(engine.ledger.pool.waiting_count, 1)
+        self._pause = _FIRST_LOOK * many
+        self._longest = 1 + _SELDOM * many
+        self._look_at = waiter.since + self._pause
+        self._last_done = self._looked = False
+        self._touched = -1
+        self._moved_at = waiter.since
+
+    def next(self, at: float | None) -> float | None:
+        """Return when to look, at `at` (when the wait ends) at the latest."""
+        if self._engine.options.gc_on_exhaustion is False and not self._may_deadlock:
+            return at
+        moment = self._look_at
+        if at is not None:
+            last = self._last_moment(at)
+            moment = min(moment, at if self._last_done else max(last, self._waiter.since), at)
+        return moment
+
+    def _last_moment(self, at: float) -> float:
+        return at - min(_LAST_LOOK, (at - self._waiter.since) / 4)
+
+    @property
+    def _may_deadlock(self) -> bool:
+        return self._engine.options.deadlock_check and self._clocks.is_unbounded
+
+    def look(self, now: float, at: float | None) -> None:
+        """Collect, if that may help; raise `PoolDeadlock` if nobody can go on."""
+        wanted = self._engine.options.gc_on_exhaustion
+        is_last = at is not None and not self._last_done and now >= self._last_moment(at)
+        if wanted is not False and (is_last or now >= self._look_at):
+            self._last_done = self._last_done or is_last
+            self._collect(is_last=is_last, always=wanted is True)
+        if now >= self._look_at:
+            self._pause = min(self._pause * 4, self._longest)
+            self._look_at = now + self._pause
+        if self._may_deadlock and self._waiter.pending:
+            self._check_deadlock(now)
+
+    def _collect(self, *, is_last: bool, always: bool) -> None:
+        engine = self._engine
+        unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
+        if not any(unread):
+            return
+        _collector.young()
+        engine.ledger.kick()
+        if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
+            on_loop = self._waiter.key.runtime.name != "threads"  # type: ignore[attr-defined]
+            _collector.everything(on_loop=on_loop, always=always, is_last=is_last)
+            engine.ledger.kick()
+        self._looked = True
+
+    def _check_deadlock(self, now: float) -> None:
+        engine = self._engine
+        touched = engine.ledger.pool.touched
+        if touched != self._touched:
+            self._touched, self._moved_at = touched, now
+        elif now - self._moved_at >= _STILL:
+            held = deadlocked(engine, self._waiter, certain=True)
+            if held:
+                raise PoolDeadlock(_text(engine, self._waiter, held))
+
+
+def leases_of(engine: Engine, key: Any) -> list[Lease]:
+    """Return the leases that hold slots of the limit which makes a waiter of `key` wait."""
+    leases = tuple(engine.ledger.leases.values())
+    if engine.options.max_conns is None:
+        return [lease for lease in leases if lease.conn.key.host == key.host]
+    return list(leases)
+
+
+def deadlocked(engine: Engine, waiter: Waiter[Any], *, certain: bool) -> list[Lease]:
+    """Return the leases by which everybody waits for everybody, or nothing. `certain`: and no clock will end it."""
+    ledger = engine.ledger
+    with ledger.looking():
+        waiters = list(ledger.pool.waiters())
+    tags = [other.tag for other in waiters]
+    if certain and any(tag.clocks is None or not tag.clocks.is_unbounded for tag in tags):
+        return []
+    holders = [tag.holder for tag in tags if tag.holder is not None]
+    key: Any = waiter.key
+    everywhere = [lease for lease in tuple(ledger.leases.values()) if lease.is_open]
+    here = [lease for lease in everywhere if lease.conn.key.host == key.host]
+    for limit, leases in ((engine.options.max_conns_per_host, here), (engine.options.max_conns, everywhere)):
+        if limit is None or len(leases) != limit or waiter.tag.holder not in [lease.holder for lease in leases]:
+            continue
+        if all(lease.is_unread and lease.holder in holders for lease in leases):
+            return leases
+    return []
+
+
+def _text(engine: Engine, waiter: Waiter[Any], held: Iterable[Lease]) -> str:
+    sites: dict[str, int] = {}
+    for lease in held:
+        name = str(lease.site) if lease.site is not None else "a line that was not recorded"
+        sites[name] = sites.get(name, 0) + 1
+    told = ", ".join(f"{count} opened at {site}" for site, count in sites.items())
+    limit = engine.options.max_conns_per_host or engine.options.max_conns
+    return (
+        f"nobody can ever get a connection to {waiter.key.origin}: each of the {limit} allowed is held by a thread or "  # type: ignore[attr-defined]
+        f"task that waits for another one itself; {told} [{PoolDeadlock.code}]"
+    )

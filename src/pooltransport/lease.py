@@ -1,0 +1,323 @@
+"""Leases: who holds which connection, since when, from which line, and what goes on in it.
+
+Rules:
+
+1. A lease never refers to a response, a body, a callback or a frame: any of them would keep the response
+   alive that nobody closes. Of a stack it keeps code objects and instruction numbers, of a task a weak reference.
+2. It has one exit: `Lease.end` reports True once, to whoever ends it.
+3. The engine writes down who moved when; `activity_of` judges it. Elapsed time alone says nothing: a slow
+   server, a slow reader and a forgotten response look the same to it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .stats import Activity, LeakFound, LeaseStats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import CodeType, FrameType
+
+    from .trace import Hooks
+
+_OURS = __name__.partition(".")[0] + "."
+_DEMO = _OURS + "demo."  # an application like any other
+_DEPTH = 16  # frames kept of each stack; all of them with "full"
+_UNBOUNDED = 1000
+_ACCESSES = 4
+_MOST_WATCHED = 1000
+_TOO_SLOW = 1024  # bytes a second
+
+
+class Site(NamedTuple):
+    """A line of the caller's: its code object and the instruction, no frame (it would pin locals).
+
+    `via` is the name of our function that it called; `outer` are the callers of that line, code object and
+    instruction in turn.
+    """
+
+    code: CodeType
+    lasti: int
+    via: str
+    outer: tuple[Any, ...] = ()
+
+    @property
+    def line(self) -> int:
+        return _line(self.code, self.lasti)
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """The line and its callers, as text, from the inside outwards."""
+        raw = (self.code, self.lasti, *self.outer)
+        return tuple(
+            f"{code.co_filename}:{_line(code, lasti)} in {code.co_qualname}"
+            for code, lasti in zip(raw[::2], raw[1::2], strict=True)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line}"
+
+
+def _line(code: CodeType, lasti: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= lasti < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def find_site(ignored: tuple[str, ...], depth: int = 1) -> Site | None:
+    """Return the first line on the stack that is neither ours nor in one of the `ignored` modules, and of its
+    callers so many that there are `depth` lines. Raw: formatting a stack would cost ten times as much.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to look at a stack
+    via = ""
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or ""
+        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
+        if not ours and not (ignored and module.startswith(ignored)):
+            break
+        via = frame.f_code.co_name
+        frame = frame.f_back
+    else:
+        return None
+    code, lasti = frame.f_code, frame.f_lasti
+    outer: list[Any] = []
+    add = outer.append
+    frame = frame.f_back
+    while frame is not None and depth > 1:
+        add(frame.f_code)
+        add(frame.f_lasti)
+        frame = frame.f_back
+        depth -= 1
+    return Site(code, lasti, via, tuple(outer))
+
+
+class Watch:
+    """How closely one transport looks at who opens responses: the level, and the lines that leaked before."""
+
+    __slots__ = ("_ignored", "_watched", "level")
+
+    def __init__(self, level: str, ignored: tuple[str, ...]) -> None:
+        self.level = level
+        self._ignored = ignored
+        self._watched: set[tuple[CodeType, int]] = set()
+
+    def site(self) -> Site | None:
+        """Return who calls, as the level wants it."""
+        if self.level == "off":
+            return None
+        return find_site(self._ignored, _UNBOUNDED if self.level == "full" else _DEPTH)
+
+    def detail(self, site: Site | None) -> Detail | None:
+        """Return where to note the accesses to a response: with "full", and of a line that leaked once, always."""
+        if self.level == "full" or (site is not None and self._watched and (site.code, site.lasti) in self._watched):
+            return Detail(self._ignored)
+        return None
+
+    def suspect(self, site: Site | None) -> None:
+        """A response that this line opened was never closed."""
+        if site is not None and len(self._watched) < _MOST_WATCHED:
+            self._watched.add((site.code, site.lasti))
+
+
+class Detail:
+    """What is known beyond the site: names, the last accesses, where it was closed, and how to find its holder."""
+
+    __slots__ = ("_ignored", "_skip", "accesses", "closed_at", "owner", "task", "thread")
+
+    def __init__(self, ignored: tuple[str, ...]) -> None:
+        self._ignored = ignored
+        self.accesses: deque[Site] = deque(maxlen=_ACCESSES)
+        self._skip = 0
+        self.closed_at: Site | None = None
+        self.owner: Any = None  # weakly, what holds the lease
+        self.thread = thread_name(_thread.get_ident())
+        self.task = task_name()
+
+    def access(self) -> None:
+        """Note that somebody reads: the first four times, then ever more rarely, as Netty does."""
+        count = self._skip = self._skip + 1
+        if count <= _ACCESSES or not count & (count - 1):
+            site = find_site(self._ignored, _DEPTH)
+            if site is not None:
+                self.accesses.append(site)
+
+    def close(self) -> None:
+        """Note who closed it, for whoever uses it after that."""
+        self.closed_at = find_site(self._ignored)
+
+
+class Lease:
+    """One use of one connection, from its delivery to its return."""
+
+    __slots__ = (
+        "_latch",
+        "acquired_at",
+        "bytes_expected",
+        "bytes_read",
+        "conn",
+        "detail",
+        "dropped_at",
+        "epoch",
+        "found",
+        "headers",
+        "headers_at",
+        "holder",
+        "hooks",
+        "id",
+        "is_stream",
+        "method",
+        "moved_at",
+        "opened_at",
+        "origin",
+        "overdue",
+        "path",
+        "read_at",
+        "reading_since",
+        "site",
+        "status_code",
+        "thread",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        lease_id: int,
+        conn: Any,
+        method: str,
+        hooks: Hooks | None,
+        site: Site | None,
+        opened_at: float,
+        now: float,
+        epoch: int,
+        holder: object,
+    ) -> None:
+        self.id = lease_id
+        self.conn = conn
+        self.method = method
+        self.origin = conn.key.origin
+        self.hooks = hooks
+        self.site = site
+        self.opened_at = self.dropped_at = opened_at  # when the request began
+        self.acquired_at = self.moved_at = now
+        self.epoch = epoch  # of the process: a child has other leases than its parent
+        self.holder = holder  # the thread's number, or weakly the task
+        self.thread = _thread.get_ident()
+        self.status_code = 0
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.headers_at = 0.0  # 0: not yet
+        self.read_at = 0.0  # when a reader was last there
+        self.reading_since = 0.0  # 0: nobody waits for the server
+        self.waited = 0.0  # seconds that readers waited for the server, in all
+        self.bytes_read = 0
+        self.bytes_expected: int | None = None
+        self.is_stream = False  # declared to be held for long
+        self.overdue: Activity | None = None  # as which it was spoken of
+        self.found = LeakFound.GC
+        self.detail: Detail | None = None
+        self.path = ""
+        self._latch = _thread.allocate_lock()
+
+    def end(self) -> bool:
+        """Report whether the caller is the one that ends this lease."""
+        return self._latch.acquire(blocking=False)
+
+    @property
+    def is_open(self) -> bool:
+        return not self._latch.locked()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the headers are there and nobody reads at this moment."""
+        return bool(self.headers_at) and not self.reading_since and not self.is_stream
+
+    def unread_for(self, now: float) -> float:
+        """How long nobody has read."""
+        return now - max(self.headers_at, self.read_at) if self.is_unread else 0.0
+
+
+def activity_of(lease: Lease, now: float, threshold: float) -> Activity:
+    """Judge what goes on in a lease: who has not moved for `threshold` seconds, the server or the reader."""
+    if now - lease.acquired_at < threshold:
+        return Activity.RECENT
+    if lease.is_stream or _is_event_stream(lease):
+        return Activity.DECLARED_STREAM
+    if not lease.headers_at or lease.reading_since:
+        since = lease.reading_since or lease.moved_at
+        if now - since >= threshold or _is_slow(lease, now):
+            return Activity.SLOW_SERVER
+        return Activity.PROGRESSING
+    if lease.unread_for(now) >= threshold:
+        return Activity.IDLE_HOLDER
+    life = now - lease.headers_at
+    if lease.waited > life / 2 and _is_slow(lease, now):
+        return Activity.SLOW_SERVER
+    # When the reader did not wait for the server, it was away.
+    was_there = lease.read_at and life >= threshold
+    return Activity.SLOW_READER if was_there and lease.waited < life / 10 else Activity.PROGRESSING
+
+
+def _is_event_stream(lease: Lease) -> bool:
+    if not lease.is_stream:
+        values = (value for name, value in lease.headers if name.lower() == b"content-type")
+        lease.is_stream = any(value.lower().startswith(b"text/event-stream") for value in values)
+    return lease.is_stream
+
+
+def _is_slow(lease: Lease, now: float) -> bool:
+    return bool(lease.headers_at) and lease.bytes_read < _TOO_SLOW * (now - lease.headers_at)
+
+
+def describe(lease: Lease, now: float, threshold: float) -> LeaseStats:
+    """Return what is known of a lease as a value."""
+    site, detail = lease.site, lease.detail
+    reading = lease.reading_since
+    return LeaseStats(
+        lease.id,
+        lease.origin,
+        lease.method,
+        lease.status_code,
+        max(now - lease.acquired_at, 0.0),
+        activity_of(lease, now, threshold).value,
+        lease.bytes_read,
+        lease.bytes_expected,
+        max(now - reading, 0.0) if reading else None,
+        lease.unread_for(now) if lease.is_unread else None,
+        "" if site is None else str(site),
+        () if site is None else site.stack,
+        thread_name(lease.thread),
+        task_of(lease.holder) if detail is None else detail.task,
+    )
+
+
+def thread_name(ident: int) -> str:
+    """Return the name of a thread, or its number."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread.ident == ident:
+                return str(thread.name)
+    return str(ident)
+
+
+def task_name() -> str | None:
+    """Return the name of the task that runs here, or None."""
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented
+        task = asyncio.current_task()
+        return None if task is None else str(task.get_name())
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return str(trio.lowlevel.current_task().name)
+    return None
+
+
+def task_of(holder: object) -> str | None:
+    """Return the name of the task that holds, if it is one and still there."""
+    task = holder() if callable(holder) else None
+    if task is None:
+        return None
+    return str(task.get_name() if hasattr(task, "get_name") else getattr(task, "name", task))
