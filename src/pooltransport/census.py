@@ -12,11 +12,15 @@ from __future__ import annotations
 import _thread
 import itertools
 import os
+import sys
 import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .churn import SUSPICIOUS, Churn
+from .config_checks import churn_finding
+from .config_warnings import tell_at
 from .core.counts import HostCounts
 from .core.tally import stats_of_counts
 from .stats import ClientStats
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
-_WINDOW = 60.0
+_registry: dict[str, Any] = {}  # of the warnings about lines that make many
 
 
 class _Census:
@@ -44,7 +48,7 @@ class _Census:
         self.made = 0
         self.mutex = _thread.allocate_lock()
         self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
-        self.lines: dict[str, deque[float]] = {}
+        self.churn = Churn()
 
 
 _census = _Census()
@@ -79,33 +83,32 @@ def transport_made(transport: object, line: str) -> None:
     """Count a transport that somebody made at `line`."""
     here = _here()
     here.transports[next(here.numbers)] = transport
-    _count(here, transport)
-    _note_line(here, f"{type(transport).__name__} at {line}")
+    kind = type(transport).__name__
+    many = _count(here, transport, f"{kind} at {line}")
+    # Nobody can share what was made for a loop by itself; and a line of a fixture makes one for each test.
+    if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
+        filename, _, number = line.rpartition(":")
+        tell_at(churn_finding(f"{kind}s", many, line), filename or "<unknown>", int(number or 1), _registry)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:
     """Count a client of `transport` (None: a default one) that somebody made at `line`."""
     here = _here()
-    _count(here, client)
+    _count(here, client, f"{type(client).__name__} at {line}")
     try:
         row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
     except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
         return
     row[0] += 1
     row[1].add(client)
-    _note_line(here, f"{type(client).__name__} at {line}")
 
 
-def _count(here: _Census, client: object) -> None:
+def _count(here: _Census, client: object, line: str) -> int:
+    """Count it, and return how many were made at that line in the last minute."""
     with here.mutex:
         here.made += 1
         here.clients.add(client)
-
-
-def _note_line(here: _Census, line: str) -> None:
-    if len(here.lines) > _MOST_HOSTS and line not in here.lines:
-        here.lines.clear()
-    here.lines.setdefault(line, deque(maxlen=_MOST_HOSTS)).append(time.monotonic())
+        return here.churn.note_creation(line, time.monotonic())
 
 
 # -- what observers ask --------------------------------------------------------------------------
@@ -149,9 +152,6 @@ def clients_of(transport: object) -> ClientStats:
 
 def busiest_lines(now: float) -> list[tuple[str, int]]:
     """Return the lines that made most clients or transports in the last minute: (class at file:line, how many)."""
-    rows = []
-    for line, times in tuple(_here().lines.items()):
-        recent = sum(now - at <= _WINDOW for at in tuple(times))
-        if recent:
-            rows.append((line, recent))
-    return sorted(rows, key=lambda row: -row[1])
+    here = _here()
+    with here.mutex:
+        return here.churn.busiest(now, least=1)

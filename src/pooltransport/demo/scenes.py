@@ -107,9 +107,13 @@ def _client_per_request(server: DemoServer) -> None:
             client.get(f"{server.url}/hello")
     _say(f"200 clients, one for each request: {server.accepted - before} connection (they share the default transport)")
     before = server.accepted
-    for _ in range(20):
-        with Transport() as transport:
-            _hello(transport, server)
+    with warnings.catch_warnings(record=True) as suspicious:
+        warnings.simplefilter("always", PoolConfigWarning)
+        for _ in range(20):
+            with Transport() as transport:
+                _hello(transport, server)
+    for warning in suspicious:
+        _say(f"  PoolConfigWarning: {warning.message}")
     _say(f"20 transports of their own: {server.accepted - before} connections; pass one to your clients instead")
 
 
