@@ -82,6 +82,7 @@ class Vigil:
         "_last_done",
         "_longest",
         "_look_at",
+        "_looked",
         "_moved_at",
         "_pause",
         "_touched",
