@@ -142,7 +142,7 @@ class TestNothingToSay:
 
     def test_every_configuration_of_the_pages(self):
         found = {}
-        pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        pages = {ROOT / "README.md", *(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "configuration.md"}
         for page in pages:
             for block in re.findall(
                 r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL

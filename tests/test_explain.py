@@ -25,7 +25,7 @@ RUNBOOKS = {
     *("pool-exhausted", "pool-saturated", "response-leak", "low-reuse", "idle-limit", "body-not-consumed"),
     *("client-per-request", "slow-server", "dial-failures", "port-exhaustion", "fd-pressure"),
 }
-# Found while a program runs, not when it says its options: another process shows it.
+# Found while a program runs, and not under pytest, whose fixtures make many at one line.
 AT_RUN_TIME = {"PTC212"}
 CONFIGURATION = sorted(code for code in PAGES if code.startswith("PTC") and code not in AT_RUN_TIME)
 
@@ -144,3 +144,26 @@ def test_the_examples_of_a_page(code):
     wrong, right = BLOCK.findall(PAGES[code])
     assert code in found_by(wrong)
     assert found_by(right) == set()
+
+
+@pytest.mark.parametrize("code", sorted(AT_RUN_TIME))
+def test_the_examples_of_a_page_about_a_running_program(code):
+    wrong, right = BLOCK.findall(PAGES[code])
+    for block, words in ((wrong, 1), (right, 0)):
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=30, check=True)
+        assert done.stderr.count(f"[{code}]") == words
+        assert done.stderr.count("[PTC") == words
+
+
+LEVELS = {"error", "warning", "advice", "error, warning", "warning, advice"}
+
+
+def test_the_table_of_the_docs_lists_every_page():
+    page = (PACKAGE.parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (PTC\d{3}) \| ([a-z, ]+) \| (.*) \|$", page, re.MULTILINE)
+    assert {code: title for code, _, title in rows} == {code: titles()[code] for code in titles() if "PTC" in code}
+    assert [code for code, _, _ in rows] == sorted(code for code, _, _ in rows)
+    for code, level, _ in rows:
+        assert level in LEVELS
+        said = PAGES[code].split("\nLevel: ")[1].partition("\n\n")[0]
+        assert all(word in said for word in level.split(", ")), code

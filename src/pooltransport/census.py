@@ -88,7 +88,8 @@ def transport_made(transport: object, line: str) -> None:
     # Nobody can share what was made for a loop by itself; and a line of a fixture makes one for each test.
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
-        tell_at(churn_finding(f"{kind}s", many, line), filename or "<unknown>", int(number or 1), _registry)
+        where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
+        tell_at(churn_finding(kind, many, line), *where, _registry)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:

@@ -277,8 +277,8 @@ def _waits_longer(total: float, acquire: object, transport: object) -> ConfigFin
 
 
 def churn_finding(what: str, count: int, site: str) -> ConfigFinding:
-    """Return the words for `count` clients (`what`) that were made at one line within a minute."""
-    text = f"{count} {what} were made within 60 s at {site}: make one and share it, or each starts with an empty pool"
+    """Return the words for a line that made `what`, the name of a class, so often within a minute."""
+    text = f"{what} was made {count} times within 60 s at {site}: make one and share it, or each has an empty pool"
     return ConfigFinding("PTC212", WARNING, "", text)
 
 

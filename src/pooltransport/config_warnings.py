@@ -50,7 +50,8 @@ def tell_at(finding: ConfigFinding, filename: str, line: int, names: dict[str, A
 
     _log(finding, f"{filename}:{line}")
     registry = names.setdefault("__warningregistry__", {})
-    warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, names.get("__name__"), registry)
+    module = names.get("__name__") or filename  # None would say nothing at all
+    warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, module, registry)
 
 
 def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
