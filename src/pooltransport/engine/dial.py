@@ -149,9 +149,11 @@ class DialJob:
         self._reported = True
         ledger = self._engine.ledger
         ledger.dials.discard(self)
+        kind = dial_error_type(error)
         if not self._aborted:
             ledger.memory.note_dial_failure(self.key.host, error)
-        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now(), dial_error_type(error))
+            self._engine.kernel_notes.add(error, kind, self.key)
+        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now(), kind)
 
     # -- the phases -----------------------------------------------------------------------------
 

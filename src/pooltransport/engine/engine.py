@@ -43,6 +43,7 @@ from .clocks import Clocks, ClockSettings, seconds_asleep, settle
 from .dial import DialJob
 from .exhaustion import Exhaustion
 from .housekeeping import enrol
+from .kernel_notes import KernelNotes
 from .ledger import Ledger
 from .lookup import make_resolver
 from .reasons import failure_of
@@ -102,6 +103,7 @@ class Engine:
         self.ledger = Ledger(options, limits, self.watch, self._start_dial, now, asleep)
         enrol(self.ledger)
         self.exhaustion = Exhaustion(self)
+        self.kernel_notes = KernelNotes(self)
         self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
         self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False

@@ -13,6 +13,8 @@ from pooltransport.diagnosis.findings import Facts, Holder, judge
 from pooltransport.lease import Site, activity_of, describe
 from pooltransport.stats import Activity, IdleStats, WaiterStats
 
+from .kernel_notes import remote_addresses
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -68,7 +70,7 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
         unread=_unread(ledger.memory.unread),
         lines=tuple(census.busiest_lines(time.monotonic())),
         hung_up=_hung_up(leases),
-        ports=lambda origin: _ports_of(engine, origin),
+        ports=lambda origin: ports.port_use(remote_addresses(ledger, origin)),
     )
 
 
@@ -171,12 +173,3 @@ def _hung_up(leases: tuple[Lease, ...]) -> dict[str, int]:
 
 
 _MOST_ASKED = 200
-
-
-def _ports_of(engine: Engine, origin: str) -> ports.PortUse | None:
-    addresses = set()
-    for conn in engine.ledger.open_conns():
-        host, _, port = conn.stream.remote_addr.rpartition(":")
-        if conn.key.origin == origin and host and port.isdigit():
-            addresses.add((host.strip("[]"), int(port)))
-    return ports.port_use(addresses or None)
