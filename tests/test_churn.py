@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import deque
+
+import pytest
 
 from pooltransport.churn import MOST_SITES, SUSPICIOUS, WINDOW, Churn
 
@@ -60,3 +64,55 @@ def test_tells_the_busiest_lines():
     assert churn.busiest(1.0) == [("c", SUSPICIOUS + 5), ("a", SUSPICIOUS)]
     assert churn.busiest(1.0, least=1)[-1] == ("b", SUSPICIOUS - 1)
     assert churn.busiest(2.0 + WINDOW) == []
+
+
+# -- in a program (PTC212); under pytest nothing is said, since a fixture makes one for each test ----------------
+
+LOOP = "import asyncio\nimport pooltransport as pt\nfor _ in range(12):\n    "
+PROGRAMS = {
+    "transports": (LOOP + "pt.Transport().close()", 1),
+    "asynchronous transports": (LOOP + "asyncio.run(pt.AsyncTransport().aclose())", 1),
+    "two lines": (LOOP + "pt.Transport().close()\n    pt.Transport().close()", 2),
+    "few": (LOOP + "_ < 9 and pt.Transport().close()", 0),
+    "clients of the default transport": (LOOP + "pt.Client().close()", 0),
+    "clients of one transport": ("import pooltransport as pt\nt = pt.Transport()\n" + LOOP + "pt.Client(t)", 0),
+    "a default transport for each loop": (
+        LOOP.replace("for", "async def main():\n    pt.default_async_transport()\nfor") + "asyncio.run(main())",
+        0,
+    ),
+    "a filter": (
+        "import warnings\nwarnings.filterwarnings('ignore', message='.*PTC212')\n" + LOOP + "pt.Transport()",
+        0,
+    ),
+}
+
+
+def run(program: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *flags, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_warned_once_for_each_line(name):
+    program, words = PROGRAMS[name]
+    done = run(program)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("PTC212") == words
+
+
+def test_the_words_and_the_line():
+    (line, *_) = run(PROGRAMS["transports"][0]).stderr.splitlines()
+    assert line == (
+        "<string>:4: PoolConfigWarning: Transport was made 10 times within 60 s at <string>:4: "
+        "make one and share it, or each has an empty pool [PTC212]"
+    )
+
+
+def test_as_an_error_it_is_raised_where_it_belongs():
+    program = (
+        "import pooltransport as pt\nmade = []\ntry:\n    while True: made.append(pt.Transport())\n"
+        "except pt.PoolConfigWarning as warning: print(len(made), warning.code)\nfor t in made: t.close()"
+    )
+    done = run(program, "-X", "dev", "-W", "error::pooltransport.PoolConfigWarning", "-W", "error::ResourceWarning")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9 PTC212\n", "")

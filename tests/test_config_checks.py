@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import copy
 import logging
 import math
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import certifi
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pooltransport as pt
+from tests.support.responders import ok
 
 ROOT = Path(__file__).parent.parent
 # The guide's: 100 idle, 20 idle and 50 in all for each host, 90 s.
@@ -109,6 +112,31 @@ class TestConfigError:
     def test_a_number_beyond_every_float_is_refused_as_any_other(self):
         assert refused(pt.TransportOptions, read_timeout=10**400).codes == ("PTC104",)
         assert refused(pt.TransportOptions, min_rate=(10**400, 1)).codes == ("PTC110",)
+        assert refused(pt.Timeout, 10**400).codes == ("PTC104",)
+
+    @pytest.mark.parametrize("seconds", [1e9 + 1, 1e10, 1e300])
+    def test_seconds_that_no_clock_can_count(self, seconds):
+        names = [name for name, kind in OPTIONS.items() if kind is SECONDS]
+        assert len(names) == 13
+        error = refused(pt.TransportOptions, **dict.fromkeys(names, seconds))
+        assert error.codes == ("PTC104",) * len(names)
+        assert all("at most 1e9" in problem for problem in error.problems)
+        assert "at most 1e9" in str(refused(pt.Client, timeout=seconds))
+
+    def test_the_most_seconds_can_be_counted(self, colour, server_factory):
+        server = server_factory(ok(b"there"))
+        options = {name: 1e9 for name, kind in OPTIONS.items() if kind is SECONDS} | {"max_conns": 1}
+        if colour == "threads":
+            with pt.Transport(**options) as transport:
+                assert pt.Client(transport, timeout=1e9).get(server.url).content == b"there"
+            return
+
+        async def get():
+            async with pt.AsyncTransport(**options) as transport:
+                assert (await pt.AsyncClient(transport, timeout=1e9).get(server.url)).content == b"there"
+
+        run = asyncio.run if colour == "asyncio" else trio.run
+        run(get() if colour == "asyncio" else get)
 
     @pytest.mark.parametrize(
         ("name", "meant"),
@@ -468,7 +496,7 @@ async def _dial_on_a_loop(request):
 
 
 SECONDS = st.one_of(
-    st.none(), st.booleans(), st.integers(-1, 10**6), st.floats(), st.sampled_from([10**400, 2**63, "5"])
+    st.none(), st.booleans(), st.integers(-1, 10**6), st.floats(), st.sampled_from([10**400, 1e9, 1e300, "5"])
 )
 COUNTS = st.one_of(st.none(), st.booleans(), st.integers(-2, 300), st.sampled_from([2**40, 2.5, "5"]))
 FLAGS = st.sampled_from([True, False, None, 1, "auto"])

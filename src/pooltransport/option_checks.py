@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
+MOST_SECONDS = 1e9  # 31 years; beyond 292 the system's own clocks cannot count
+
 
 def is_int(value: object) -> TypeGuard[int]:
     """Report whether `value` is a whole number; True and False are not."""
@@ -22,6 +24,10 @@ def is_number(value: object) -> TypeGuard[float]:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond every float
         return False
+
+
+def _too_many(seconds: object) -> str:
+    return ", and at most 1e9" if is_number(seconds) and seconds > MOST_SECONDS else ""
 
 
 def count_or_none(name: str, value: object, least: int) -> str | None:
@@ -46,15 +52,15 @@ def waiting_limit(name: str, value: object) -> str | None:
 
 
 def seconds_or_none(name: str, value: object) -> str | None:
-    if value is None or (is_number(value) and value > 0):
+    if value is None or (is_number(value) and 0 < value <= MOST_SECONDS):
         return None
-    return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0"
+    return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0{_too_many(value)}"
 
 
 def seconds(name: str, value: object) -> str | None:
-    if is_number(value) and value >= 0:
+    if is_number(value) and 0 <= value <= MOST_SECONDS:
         return None
-    return f"{name}={value!r}: must be a number of seconds, 0 or more"
+    return f"{name}={value!r}: must be a number of seconds, 0 or more{_too_many(value)}"
 
 
 def size(name: str, value: object) -> str | None:
@@ -160,9 +166,10 @@ def keepalive(name: str, value: object) -> str | None:
 
 def delay(name: str, value: object) -> str | None:
     """The head start of one address before the next."""
-    if value is None or (is_number(value) and value >= 0.01):
+    if value is None or (is_number(value) and 0.01 <= value <= MOST_SECONDS):
         return None
-    return f"{name}={value!r}: must be None (one address after another) or a number of seconds, 0.01 or more"
+    what = "must be None (one address after another) or a number of seconds, 0.01 or more"
+    return f"{name}={value!r}: {what}{_too_many(value)}"
 
 
 def socket_options(name: str, value: object) -> str | None:
