@@ -80,7 +80,7 @@ ALLOWED = {
     "leaks": GROUND,
     "resolver": GROUND,
     "core": GROUND,
-    "diagnosis": GROUND | {"core"},
+    "diagnosis": GROUND | {"core", "census"},
     "census": GROUND | {"core"},
     "runtime": GROUND,
     "threads": GROUND | {"runtime"},

@@ -16,7 +16,8 @@ import sys
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .churn import SUSPICIOUS, Churn
 from .config_checks import churn_finding
@@ -34,7 +35,28 @@ if TYPE_CHECKING:
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
-_registry: dict[str, Any] = {}  # of the warnings about lines that make many
+_MOST_BIRTHS = 200  # remembered of each line
+_WINDOW = 60.0
+_registry: dict[str, Any] = {}  # in which the warnings about lines keep count
+
+
+class _Birth(NamedTuple):
+    """Somebody made a client or a transport: when, and what it is (weakly). `tables`: a transport's own counters."""
+
+    at: float
+    owner: weakref.ref[Any]
+    tables: Tables | None
+
+
+class Line(NamedTuple):
+    """A line that makes clients or transports (``Transport at file:line``). Of those of the last minute: how many,
+    how many of them are gone, and how many connections each that is gone acquired, in the middle; None for clients.
+    """
+
+    name: str
+    made: int
+    gone: int
+    requests: float | None
 
 
 class _Census:
@@ -48,7 +70,8 @@ class _Census:
         self.made = 0
         self.mutex = _thread.allocate_lock()
         self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
-        self.churn = Churn()
+        self.lines: dict[str, deque[_Birth]] = {}
+        self.churn = Churn()  # of transports
 
 
 _census = _Census()
@@ -79,13 +102,20 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str) -> None:
-    """Count a transport that somebody made at `line`."""
+def transport_made(transport: object, line: str, tables: Tables) -> None:
+    """Count a transport that somebody made at `line`; `tables` are its counters."""
     here = _here()
     here.transports[next(here.numbers)] = transport
-    kind = type(transport).__name__
-    many = _count(here, transport, f"{kind} at {line}")
-    # Nobody can share what was made for a loop by itself; and a line of a fixture makes one for each test.
+    _count(here, transport)
+    _note_line(here, transport, line, tables)
+    _warn_of_churn(here, type(transport).__name__, line)
+
+
+def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+    """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
+    with here.mutex:
+        many = here.churn.note_creation(line, time.monotonic())
+    # Nobody can share what was made for a loop by itself; and a fixture's line makes one for each test.
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
@@ -95,21 +125,28 @@ def transport_made(transport: object, line: str) -> None:
 def client_made(client: object, transport: object | None, line: str) -> None:
     """Count a client of `transport` (None: a default one) that somebody made at `line`."""
     here = _here()
-    _count(here, client, f"{type(client).__name__} at {line}")
+    _count(here, client)
     try:
         row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
     except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
         return
     row[0] += 1
     row[1].add(client)
+    _note_line(here, client, line, None)
 
 
-def _count(here: _Census, client: object, line: str) -> int:
-    """Count it, and return how many were made at that line in the last minute."""
+def _count(here: _Census, client: object) -> None:
     with here.mutex:
         here.made += 1
         here.clients.add(client)
-        return here.churn.note_creation(line, time.monotonic())
+
+
+def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -> None:
+    name = f"{type(owner).__name__} at {line}"
+    if len(here.lines) > _MOST_HOSTS and name not in here.lines:
+        here.lines.clear()
+    births = here.lines.setdefault(name, deque(maxlen=_MOST_BIRTHS))
+    births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
 # -- what observers ask --------------------------------------------------------------------------
@@ -151,8 +188,17 @@ def clients_of(transport: object) -> ClientStats:
     return ClientStats(0, 0) if row is None else ClientStats(row[0], len(row[1]))
 
 
-def busiest_lines(now: float) -> list[tuple[str, int]]:
-    """Return the lines that made most clients or transports in the last minute: (class at file:line, how many)."""
-    here = _here()
-    with here.mutex:
-        return here.churn.busiest(now, least=1)
+def busiest_lines(now: float) -> list[Line]:
+    """Return the lines that made clients or transports in the last minute, the busiest first; 200 of each at most."""
+    rows = []
+    for name, births in tuple(_here().lines.items()):
+        recent = [birth for birth in tuple(births) if now - birth.at <= _WINDOW]
+        gone = [birth for birth in recent if birth.owner() is None]
+        requests = [
+            sum(counts.acquired_in_all() for counts in tuple(birth.tables.values()))
+            for birth in gone
+            if birth.tables is not None
+        ]
+        if recent:
+            rows.append(Line(name, len(recent), len(gone), median(requests) if requests else None))
+    return sorted(rows, key=lambda row: -row.made)

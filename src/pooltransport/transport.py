@@ -72,7 +72,7 @@ class _TransportBase:
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
         drop = partial(self._engine.ledger.abandon_all, type(self).__name__)
         self._guard = Guard(drop, self._site)
-        census.transport_made(self, str(self._site))
+        census.transport_made(self, str(self._site), self._engine.ledger.pool.counts)
 
     def _find_runtime(self) -> Runtime:
         raise AssertionError("each colour says where it runs")

@@ -1,4 +1,4 @@
-"""Makes the JSON Schema of `PoolStats.to_json()` out of its annotations: `python -m tests.support.stats_schema --write`.
+"""Makes the JSON Schema of `PoolStats.to_json()` from its annotations: `python -m tests.support.stats_schema --write`.
 
 What ships is written down in a file, so that a change that does more than add shows in a diff.
 """

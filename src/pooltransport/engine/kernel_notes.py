@@ -73,7 +73,7 @@ class KernelNotes:
             f"this process made {clients.created} clients and transports, {clients.live} are alive"
         )
         lines = census.busiest_lines(time.monotonic())[:_SHOWN]
-        notes += [f"{count} made in the last minute: {line}" for line, count in lines]
+        notes += [f"{line.made} made in the last minute: {line.name}" for line in lines]
         return notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
         leak_sites=ledger.reports.leak_sites(),
         unread=_unread(ledger.memory.unread),
         lines=tuple(census.busiest_lines(time.monotonic())),
+        tested="pytest" in sys.modules,
         hung_up=_hung_up(leases),
         ports=lambda origin: ports.port_use(remote_addresses(ledger, origin)),
     )
@@ -152,7 +154,7 @@ def _waiter(waiter: Any, leases: tuple[Lease, ...], now: float) -> WaiterStats:
     tag = waiter.tag
     until = None if tag.clocks is None else tag.clocks.until(tag.clocks.settings.acquire, waiter.since)
     holds = tuple(lease.id for lease in leases if tag.holder is not None and lease.holder == tag.holder)
-    return WaiterStats(waiter.key.origin, now - waiter.since, None if until is None else until - now, holds)
+    return WaiterStats(waiter.key.origin, now - waiter.since, None if until is None else max(until - now, 0.0), holds)
 
 
 def _unread(counts: Mapping[Any, int]) -> tuple[tuple[str, int, int], ...]:
