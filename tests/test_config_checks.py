@@ -98,6 +98,12 @@ class TestConfigError:
     def test_codes(self, make, code):
         assert refused(make).codes == (code,)
 
+    def test_a_context_of_ones_own_and_a_certificate(self, tls_ca, tmp_path):
+        tls_ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+        context = ssl.create_default_context()
+        error = refused(pt.TransportOptions, ssl_context=context, client_cert=tmp_path / "both.pem")
+        assert error.codes == ("PTC113",)
+
     def test_everything_that_is_raised_has_a_code(self):
         bare = []
         for path in sorted((ROOT / "src").rglob("*.py")):

@@ -335,6 +335,8 @@ class TestToml:
             TransportOptions.from_toml, write('[pooltransport]\nclient_cert = ["c.pem", "k.pem", "x"]\n')
         )
         assert f"'{tmp_path}/c.pem' cannot be read" in problems[0]
+        (problem,) = refused(TransportOptions.from_toml, write("[pooltransport]\nclient_cert = 5\n"))
+        assert problem.endswith("[PTC112]")
 
     def test_suspicious_values_are_warned_of_where_it_is_called(self, write):
         with pytest.warns(pt.PoolConfigWarning, match="PTC201") as told:
