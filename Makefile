@@ -99,6 +99,8 @@ build: $(VENV)/.ready-dev
 		assert p.__version__ == m.version('pooltransport'); \
 		assert (pathlib.Path(p.__file__).parent / 'py.typed').exists(); \
 		[getattr(p, name) for name in p.__all__]; \
+		from pooltransport.explain import explain, titles; \
+		assert 'PT-LEAK' in titles() and 'PTC101' in titles() and all(map(explain, titles())); \
 		print('the wheel works:', p.__version__)"
 
 clean:
