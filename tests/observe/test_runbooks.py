@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pooltransport as pt
+from pooltransport.__main__ import main
 from pooltransport.observe import alerts
 from pooltransport.observe.catalogue import METRICS
 from tests.support.promql import series_in
@@ -26,6 +27,13 @@ def test_each_finding_has_a_page():
     findings = (Path(pt.__file__).parent / "diagnosis" / "findings.py").read_text()
     named = set(re.findall(r'"R\d+": \("([a-z-]+)"', findings))
     assert len(named) >= 6
+    assert named <= set(PAGES)
+
+
+def test_each_page_that_explain_names_exists():
+    pages = (Path(pt.__file__).parent / "explain").glob("*.md")
+    named = {name for page in pages for name in re.findall(r"[Rr]unbook:?\s+([a-z-]+)", page.read_text())}
+    assert len(named) >= 8
     assert named <= set(PAGES)
 
 
@@ -71,6 +79,11 @@ class TestPage:
         # What is verified is true or false, not a number to look at.
         for query in QUERY.findall(PAGES[page].partition("## Verification")[2]):
             assert re.search(r"(==|<|>) [\d.]+\n$", query), query
+
+    def test_commands_exist(self, page, capsys):
+        for code in re.findall(r"`python -m pooltransport explain ([\w-]+)`", PAGES[page]):
+            assert main(["explain", code]) == 0
+            assert capsys.readouterr().out
 
     def test_options_exist(self, page):
         options = set(pt.TransportOptions().as_dict())

@@ -55,6 +55,7 @@ def test_the_shipped_rules_pass(tmp_path):
     assert done.stdout.count("SUCCESS") == len(CASES) >= 15
 
 
+@pytest.mark.timeout(300)
 def test_every_mutant_is_found(tmp_path):
     every = list(mutants(SHIPPED.read_text()))
     assert len(every) >= 250
