@@ -44,7 +44,7 @@ class Socket(NamedTuple):
     inode: int
 
 
-_STATES = ("established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait")  # from 1 on
+_STATES: tuple[str, ...] = ("established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait")
 _STATES += ("close", "close_wait", "last_ack", "listen", "closing")
 
 
