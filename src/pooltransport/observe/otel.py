@@ -13,7 +13,7 @@ from __future__ import annotations
 import _thread
 import time
 import weakref
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pooltransport import __version__
@@ -178,5 +178,6 @@ class _Meters:
 _known: weakref.WeakKeyDictionary[MeterProvider, _Meters] = weakref.WeakKeyDictionary()
 
 
+@lru_cache(4096)
 def _attributes(labels: Labels) -> dict[str, str | int]:
     return {key: int(text) if key in _NUMBERS and text.isdigit() else text for key, text in labels}

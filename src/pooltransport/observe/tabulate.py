@@ -6,6 +6,7 @@ at 1 is 0, and the first leak would be invisible.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooltransport.stats import CloseReason, Histogram, Histograms
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "waiting", "leases")
 _SUMMED = ("acquired", "closed", "leaks_by_found", "drains", "acquire_failures")
+_MOST_CACHED = 4096
 _VERSIONS = {"http/1.1": "1.1", "h2": "2"}
 
 
@@ -81,11 +83,13 @@ def tabulate(
     return table
 
 
+@lru_cache(_MOST_CACHED)
 def host_labels(address: Address) -> Labels:
     """Return the labels of a host."""
     return (("server.address", address[0]), ("server.port", str(address[1])))
 
 
+@lru_cache(_MOST_CACHED)
 def request_labels(where: Labels, method: str, outcome: str, shape: Shape, protocol: str | None) -> Labels:
     """Return the labels of a request: `outcome` is a status, or the class of an error."""
     labels = [*where]
