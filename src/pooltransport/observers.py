@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import _thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .trace import HOOK_NAMES, client_trace
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from .models import Request
 
 anybody: tuple[Observer, ...] = ()
-_guard = _thread.allocate_lock()
+_all: dict[Observer, None] = {}
 _told: set[str] = set()
 
 
@@ -80,17 +79,21 @@ class Observer:
 
 def add(observer: Observer) -> None:
     """Tell `observer` from now on."""
-    global anybody  # noqa: PLW0603 - this is where they live
-    with _guard:
-        if observer not in anybody:
-            anybody = (*anybody, observer)
+    _all[observer] = None
+    _settle()
 
 
 def remove(observer: Observer) -> None:
     """Tell `observer` no more."""
+    _all.pop(observer, None)
+    _settle()
+
+
+def _settle() -> None:
+    # Without a lock, which a child process might find held: who comes last is right, and everybody looks again.
     global anybody  # noqa: PLW0603 - this is where they live
-    with _guard:
-        anybody = tuple(other for other in anybody if other is not observer)
+    while (wanted := tuple(_all)) != anybody:
+        anybody = wanted
 
 
 def tell(event: Dialed | Closed, options: object) -> None:

@@ -12,10 +12,11 @@ Rules:
 
 from __future__ import annotations
 
-import _thread
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from .forks import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,7 +43,10 @@ class Hosts:
     def __init__(self, most: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._mutex = _thread.allocate_lock()
+        self._mutex = ProcessLock(self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
         self._since: dict[Address, float] = {}  # when something last moved
         self._marks: dict[Address, Any] = {}
         self._others: set[Address] = set()

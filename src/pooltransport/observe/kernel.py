@@ -5,7 +5,6 @@ The tables are read at most once in `TTL` seconds and for no longer than `BUDGET
 
 from __future__ import annotations
 
-import _thread
 import time
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pooltransport.diagnosis import ports
 
 from . import catalogue as c
+from .forks import ProcessLock
 from .hosts import Address, Hosts, address_of
 from .table import Table
 from .tabulate import host_labels
@@ -31,7 +31,10 @@ class Kernel:
     def __init__(self, hosts: Hosts, clock: Callable[[], float] = time.monotonic) -> None:
         self._hosts = hosts
         self._clock = clock
-        self._mutex = _thread.allocate_lock()
+        self._mutex = ProcessLock(self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
         self._known: dict[Address, OrderedDict[str, None]] = {}
         self._table: Table | None = None
         self._at = 0.0

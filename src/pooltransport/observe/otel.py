@@ -20,6 +20,7 @@ from pooltransport import __version__
 from pooltransport.errors import ConfigError
 
 from . import catalogue as c
+from .forks import ProcessLock
 from .recording import DURATION, EVERYTHING, Recording
 from .source import Source
 
@@ -117,7 +118,10 @@ class _Cycle:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._mutex = _thread.allocate_lock()
+        self._mutex = ProcessLock(self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
         self._table: Table | None = None
         self._asked: set[str] = set()
         self._at = 0.0

@@ -6,8 +6,6 @@ proxy is asked for it.
 
 from __future__ import annotations
 
-import _thread
-import os
 import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from pooltransport import observers
 from pooltransport.observers import Closed, Dialed, Observer, Recorder
 
 from . import catalogue as c
+from .forks import ProcessLock
 from .hosts import Hosts, address_of
 from .table import Table
 from .tabulate import host_labels, request_labels
@@ -186,15 +185,17 @@ class Tallies:
     """A sink that keeps what it is given, as histograms. In a child process it begins anew."""
 
     def __init__(self) -> None:
-        self._mutex = _thread.allocate_lock()
-        self._pid = os.getpid()
+        self._mutex = ProcessLock(self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
         self._table = Table()
 
     def __call__(self, name: str, labels: Labels, value: float) -> None:
         """Count one value."""
         bounds = c.BY_NAME[name].buckets
         index = bisect_left(bounds, value)
-        with self._fresh():
+        with self._mutex:
             rows = self._table.rows.setdefault(name, {})
             row = rows.get(labels)
             if row is None:
@@ -204,10 +205,5 @@ class Tallies:
 
     def add_to(self, table: Table) -> None:
         """Add everything to `table`."""
-        with self._fresh():
+        with self._mutex:
             table.merge(self._table)
-
-    def _fresh(self) -> Any:
-        if self._pid != os.getpid():
-            self._pid, self._mutex, self._table = os.getpid(), _thread.allocate_lock(), Table()
-        return self._mutex

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pooltransport import observers
 from pooltransport.observers import Observer
 
+from .forks import ProcessLock
 from .hosts import OTHER
 from .table import Table
 
@@ -55,28 +56,30 @@ class Directory:
     def __init__(self, path: str, live: Callable[[], Table]) -> None:
         self.path = path
         self._live = live
-        self._guard = threading.Lock()
+        self._guard = ProcessLock(self._after_fork)
         self._others: tuple[Table, Table] = (Table(), Table())
         self._closed = threading.Event()
         self._begin()
-        os.register_at_fork(after_in_child=_Weakly(self._after_fork))
+        os.register_at_fork(after_in_child=_Weakly(self._notice_fork))
         self._at_exit = _Weakly(self.publish)
         atexit.register(self._at_exit)
         self._first = _FirstRequest(_Weakly(self._start))
         observers.add(self._first)
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._stem = f"{_PREFIX}{self._pid}-{secrets.token_hex(4)}"
+        self._stem = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._fd: int | None = None  # holds the lock of this process
         self._written: Table | None = None
         self._thread: threading.Thread | None = None
+
+    def _notice_fork(self) -> None:
+        with self._guard:
+            pass  # entering it is what matters; where a fork runs no hooks (uWSGI), the first to enter does it
 
     def _after_fork(self) -> None:
         """In a child: a file of its own, the parent's lock left to the parent."""
         if self._fd is not None:
             os.close(self._fd)
-        self._guard = threading.Lock()
         closed, self._closed = self._closed.is_set(), threading.Event()
         self._begin()
         if closed:
@@ -123,20 +126,12 @@ class Directory:
 
     def _write(self, table: Table) -> None:
         with self._guard:
-            if self._pid != os.getpid():
-                self._after_fork_unnoticed()
             if table == self._written or (self._fd is None and not _says_something(table)):
                 return
             if self._fd is None:
                 self._enter()
             _replace(os.path.join(self.path, f"{self._stem}.json"), table.as_plain())
             self._written = table
-
-    def _after_fork_unnoticed(self) -> None:
-        """Where a fork ran no hooks (uWSGI)."""
-        if self._fd is not None:
-            os.close(self._fd)
-        self._begin()
 
     def _enter(self) -> None:
         """Take the lock that says that this process lives, and tidy up after those that do not."""
