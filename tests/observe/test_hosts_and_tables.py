@@ -114,7 +114,7 @@ class TestTabulate:
         for number in range(DORMANT_HOSTS + 50):
             pool.note_failure(Host(None, "http", f"h{number}", 80), AcquireFailure.DIAL_ERROR)
             pool.note_request(Host(None, "http", f"h{number}", 80), "GET", "ConnectError", 0.5)
-            if number % 100 == 0 or number > DORMANT_HOSTS:
+            if number % 300 == 0 or (number > DORMANT_HOSTS and number % 10 == 0) or number == DORMANT_HOSTS + 49:
                 table = table_of(pool, hosts)
                 assert failures(table) == number + 1
                 assert failures(table, "_other") >= before
