@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import struct
 import sys
 import threading
 import time
@@ -182,8 +183,8 @@ def test_cause_5_a_slow_server(colour, server_factory, part):
 def test_cause_6_no_local_port(server_factory, ports):
     """(6) the error itself says how many ports are used, and what this pool closed."""
     server = server_factory(big(1_000_000))
-    low = 21_000 + time.time_ns() % 9_000
-    option = (socket.IPPROTO_IP, 51, ((low + ports - 1) << 16) | low)
+    low = 40_000 + time.time_ns() % 15_000  # within the range of the system, or it is not looked at
+    option = (socket.IPPROTO_IP, 51, struct.pack("=I", ((low + ports - 1) << 16) | low))
     held = []
     with pt.Transport(socket_options=[option]) as transport:
         with pytest.raises(pt.ConnectError) as caught:

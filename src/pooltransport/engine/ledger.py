@@ -120,10 +120,10 @@ class Ledger:
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
         with self._mutex:
-            stats = self.pool.stats(self.now())
+            picture = self.pool.picture(self.now())
         if self._dropped:
             self.kick()
-        return stats
+        return picture.develop()
 
     def looking(self) -> Any:
         """Return the mutex, for who looks at several things of the pool at once: ``with ledger.looking():``."""
