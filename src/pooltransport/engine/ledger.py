@@ -171,10 +171,17 @@ class Ledger:
         lease.conn.hooks = lease.hooks
         self.keep_house(lease.conn.runtime)
 
+    def expire(self, lease: Lease) -> None:
+        """It was held for too long: its connection is closed. Its reader is told when it comes, or now if it waits."""
+        if lease.id in self.leases:
+            lease.overdue = None  # there is more to say of it than that it has ended
+            self.apply(self.pool.remove, lease.conn, CloseReason.LEASE_EXPIRED)
+            self._forget(lease)
+
     def _forget(self, lease: Lease) -> None:
         self.leases.pop(lease.id, None)
         if lease.overdue is not None:
-            self.reports.ended(lease)
+            self.reports.ended(lease, self.now())
         if self._on_quiet and not self.leases:
             waiting, self._on_quiet = self._on_quiet, []
             for wake in waiting:

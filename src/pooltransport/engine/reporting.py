@@ -114,14 +114,14 @@ class Reporter:
         if loud:
             reports.log_overdue(report)
 
-    def ended(self, lease: Lease) -> None:
+    def ended(self, lease: Lease, now: float) -> None:
         """A lease that was spoken of has ended after all: it was no leak."""
         activity = lease.overdue
         if activity in _SPOKEN_OF:
-            self._words.append(partial(self._tell_ended, lease, activity))
+            self._words.append(partial(self._tell_ended, lease, activity, now))
 
-    def _tell_ended(self, lease: Lease, activity: Activity) -> None:
-        now = self._ledger.now()
+    @staticmethod
+    def _tell_ended(lease: Lease, activity: Activity, now: float) -> None:
         report: OverdueReport = reports.make_overdue(lease, activity, now)
         reports.log_not_a_leak(report, now - lease.acquired_at)
 
