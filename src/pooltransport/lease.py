@@ -62,6 +62,11 @@ class Site(NamedTuple):
         return f"{self.code.co_filename}:{self.line}"
 
 
+def name_of(site: Site | None) -> str:
+    """Return ``file:line``, or that nobody knows."""
+    return "a line that was not recorded" if site is None else str(site)
+
+
 def _line(code: CodeType, lasti: int) -> int:
     for start, end, line in code.co_lines():
         if start <= lasti < end and line is not None:
