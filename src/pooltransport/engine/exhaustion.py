@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pooltransport.diagnosis.findings import judge
+from pooltransport.reports import log
 from pooltransport.stats import Activity
 
 from .statistics import facts_of
@@ -162,9 +163,7 @@ def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) 
 
 
 def _log(error: PoolTimeout, name: str | None) -> None:
-    import logging  # noqa: PLC0415 - a pool that has run dry pays for it
-
-    extra = {
+    extra: dict[str, object] = {
         "pool_name": name,
         "code": error.code,
         "origin": error.origin,
@@ -174,7 +173,7 @@ def _log(error: PoolTimeout, name: str | None) -> None:
         "suspects": list(error.suspects),
     }
     # The text, not the error: whoever keeps the record would keep the request and its frames.
-    logging.getLogger("pooltransport.pool").warning("%s", str(error), extra=extra)
+    log("pool", "WARNING", str(error), extra)
 
 
 def _shorten(site: str, room: int) -> str:
