@@ -98,7 +98,7 @@ def test_the_phases_of_a_dial_with_look_up_and_tls(
     ((dialed, _),) = watching.dials
     assert dialed.name == "localhost"
     assert {phase for phase, _ in dialed.phases} == {"dns", "connect", "tls"}
-    assert sum(seconds for _, seconds in dialed.phases) == pytest.approx(dialed.seconds, abs=0.05)
+    assert sum(seconds for _, seconds in dialed.phases) == pytest.approx(dialed.seconds, abs=1.0)
 
 
 def test_a_cancelled_request_has_failed(loop_colour, watching, server_factory):

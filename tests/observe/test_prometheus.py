@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 import pooltransport as pt
-from pooltransport import census
+from pooltransport import census, observers
 from pooltransport.observe import catalogue
 from pooltransport.observe.prometheus import PoolCollector
 from tests.support.colours import run_colour
@@ -324,6 +324,15 @@ class _Broken:
 
 
 class TestScraping:
+    def test_no_request_is_followed_unless_details_are_asked_for(self):
+        plain = PoolCollector()
+        assert observers.anybody == ()
+        detailed = PoolCollector(details=True)
+        assert len(observers.anybody) == 1
+        for collector in (plain, detailed):
+            collector.close()
+        assert observers.anybody == ()
+
     def test_registering_looks_at_nothing(self):
         registry = CollectorRegistry(auto_describe=True)
 

@@ -91,7 +91,9 @@ class DialJob:
         self._phase, self._since = phase, now
 
     def _tell_ended(self, now: float, error: str | None) -> None:
-        """Tell observers how long it took: at the next safe point."""
+        """Let observers know how long it took, before anybody has the connection: at the next safe point."""
+        if not observers.anybody or self._ticket.state is DialState.ABORTED:
+            return
         self._enter(self._phase, now)
         search = self._search
         name = None if search is None else self.key.first_hop[0]
@@ -164,10 +166,8 @@ class DialJob:
             # An orphan's connection may lie in the pool: let the loop tell of its end, as of others.
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
-        aborted = self._ticket.state is DialState.ABORTED
+        self._tell_ended(now, None)
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
-        if observers.anybody and not aborted:
-            self._tell_ended(now, None)
         engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
         engine.trusted.retire_if_outdated(conn)  # the files may have changed since the handshake began
 
@@ -181,11 +181,9 @@ class DialJob:
         if not self._aborted:
             ledger.memory.note_dial_failure(self.key.host, error)
             self._engine.kernel_notes.add(error, kind, self.key)
-        aborted = self._ticket.state is DialState.ABORTED
         now = self._engine.now()
+        self._tell_ended(now, kind)
         ledger.apply(ledger.pool.dial_failed, self._ticket, error, now, kind)
-        if observers.anybody and not aborted:
-            self._tell_ended(now, kind)
 
     # -- the phases -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from .hosts import OTHER, Address, Hosts, address_of
 from .table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pooltransport.stats import ClientStats, HostStats, PoolStats
 
@@ -27,6 +27,25 @@ _GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "wait
 _SUMMED = ("acquired", "closed", "leaks_by_found", "drains", "acquire_failures")
 _MOST_CACHED = 4096
 _VERSIONS = {"http/1.1": "1.1", "h2": "2"}
+
+
+def _rows() -> Iterator[tuple[str, str, str, Labels]]:
+    """Give each counter with a closed list of labels: metric, field of the statistics, key in it, labels."""
+    for source in c.VALUES[c.ACQUIRE_SOURCE]:
+        yield "pooltransport.connection.acquired", "acquired", source, ((c.ACQUIRE_SOURCE, source),)
+    for reason in CloseReason:
+        labels = ((c.CLOSE_REASON, reason.value), (c.CLOSE_INITIATOR, reason.initiator))
+        yield "pooltransport.connection.closed", "closed", reason.value, labels
+    for failure in c.FAILURES:
+        yield "pooltransport.acquire.failures", "acquire_failures", failure, (("error.type", failure),)
+    for found in c.VALUES[c.LEAK_FOUND]:
+        labels = ((c.LEAK_KIND, "response"), (c.LEAK_FOUND, found))
+        yield "pooltransport.leaks", "leaks_by_found", found, labels
+    for outcome in c.VALUES[c.DRAIN_OUTCOME]:
+        yield "pooltransport.body.drain", "drains", outcome, ((c.DRAIN_OUTCOME, outcome),)
+
+
+_ROWS = tuple(_rows())
 
 
 class Shape(NamedTuple):
@@ -56,6 +75,7 @@ def tabulate(
     hosts.settle(_marks(snapshots))
     table = Table()
     unlimited: set[tuple[str, Labels]] = set()
+    others = False
     for stats in snapshots:
         for host in stats.hosts.values():
             address = address_of(host.address, host.port, host.proxy)
@@ -65,10 +85,13 @@ def tabulate(
                 _add_gauges(table, where, host)
             if stats.limits:
                 _add_limits(table, where, {"per_host": host.limit, "idle_per_host": host.idle_limit}, unlimited)
-            _add_counts(table, where, _counts_of(host), shape)
+            # Most of a thousand hosts are the same to a crawler's scrape: no zeros are added a thousand times.
+            _add_counts(table, where, _counts_of(host), shape, zeros=label != OTHER or not others)
+            others |= label == OTHER
         rest = _rest(stats)
         if rest is not None:
-            _add_counts(table, host_labels(OTHER), rest, shape)
+            _add_counts(table, host_labels(OTHER), rest, shape, zeros=not others)
+            others = True
         if stats.limits:
             totals = {"total": stats.limits["max_conns"], "idle_total": stats.limits["max_idle_conns"]}
             _add_limits(table, (), totals, unlimited)
@@ -144,22 +167,11 @@ def _add_limits(
             table.add(name, labels, limit)
 
 
-def _add_counts(table: Table, where: Labels, counts: _Counts, shape: Shape) -> None:
-    for source in c.VALUES[c.ACQUIRE_SOURCE]:
-        labels = (*where, (c.ACQUIRE_SOURCE, source))
-        table.add("pooltransport.connection.acquired", labels, counts.acquired.get(source, 0))
-    for reason in CloseReason:
-        labels = (*where, (c.CLOSE_REASON, reason.value), (c.CLOSE_INITIATOR, reason.initiator))
-        table.add("pooltransport.connection.closed", labels, counts.closed.get(reason.value, 0))
-    for failure in c.FAILURES:
-        labels = (*where, ("error.type", failure))
-        table.add("pooltransport.acquire.failures", labels, counts.acquire_failures.get(failure, 0))
-    for found in c.VALUES[c.LEAK_FOUND]:
-        labels = ((c.LEAK_KIND, "response"), (c.LEAK_FOUND, found), *where)
-        table.add("pooltransport.leaks", labels, counts.leaks_by_found.get(found, 0))
-    for outcome in c.VALUES[c.DRAIN_OUTCOME]:
-        labels = (*where, (c.DRAIN_OUTCOME, outcome))
-        table.add("pooltransport.body.drain", labels, counts.drains.get(outcome, 0))
+def _add_counts(table: Table, where: Labels, counts: _Counts, shape: Shape, *, zeros: bool = True) -> None:
+    for name, field, key, labels in _ROWS:
+        count = getattr(counts, field).get(key, 0)
+        if count or zeros:
+            table.add(name, (*where, *labels), count)
     times = counts.histograms
     table.add_histogram("http.client.request.time_in_queue", where, times.time_in_queue)
     table.add_histogram("http.client.connection.duration", where, times.connection_duration)
