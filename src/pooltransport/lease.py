@@ -178,6 +178,7 @@ class Lease:
         "path",
         "read_at",
         "reading_since",
+        "scope",
         "site",
         "status_code",
         "thread",
@@ -220,6 +221,7 @@ class Lease:
         self.found = LeakFound.GC
         self.detail: Detail | None = None
         self.path = ""
+        self.scope: object = None  # whose it is, where a witness looks on
         self._latch = _thread.allocate_lock()
 
     def end(self) -> bool:

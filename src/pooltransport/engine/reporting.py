@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pooltransport import leaks, reports
+from pooltransport import leaks, reports, witness
 from pooltransport.stats import Activity, CloseReason, LeakFound
 from pooltransport.trace import ConnClosedInfo, Hooks
 
@@ -26,7 +26,7 @@ _SPOKEN_OF = frozenset((Activity.IDLE_HOLDER, Activity.SLOW_SERVER, Activity.SLO
 class Reporter:
     """Speaks for one ledger."""
 
-    __slots__ = ("_ledger", "_leaks", "_overdue", "_told_hooks", "_words", "transport_hooks")
+    __slots__ = ("_ledger", "_leaks", "_overdue", "_told_hooks", "_words", "scope", "transport_hooks")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -36,6 +36,7 @@ class Reporter:
         self._leaks = leaks.LeakLog()
         self._overdue = leaks.LeakLog()
         self._words = leaks.Outbox()
+        self.scope: object = None  # whose the transport is, where a witness looks on
 
     def forget(self) -> None:
         """In a child process: what the parent had to say is the parent's."""
@@ -76,6 +77,8 @@ class Reporter:
 
     def transport_dropped(self, what: str, site: Site | None, sockets: int) -> None:
         """The transport was dropped unclosed, by a finalizer; it will not speak any more itself."""
+        if (onlooker := witness.current) is not None:
+            onlooker.transport_lost(self.scope, what, site, sockets)
         leaks.pending.append(partial(reports.warn_transport, what, site, sockets))
 
     def leak_sites(self) -> tuple[tuple[str, int], ...]:
@@ -84,6 +87,8 @@ class Reporter:
 
     def leak(self, lease: Lease) -> None:
         """A response was never closed; counted before. By a finalizer, or at an end."""
+        if (onlooker := witness.current) is not None:
+            onlooker.lease_lost(lease)
         self._words.append(partial(self._tell_leak, lease))
 
     def _tell_leak(self, lease: Lease) -> None:
