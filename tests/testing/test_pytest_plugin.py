@@ -171,8 +171,7 @@ class TestKinds:
             "test_by_a_fixture": ["         from *test_kinds.py:* in opened"],
             "test_by_a_teardown": ["         from *test_kinds.py:* in opens_late"],
             "test_transport_left_open": [
-                "Transport made at *test_kinds.py:* was left open with 1 connection, 1 of them idle. "
-                "Fix: `with` it, or close() it.",
+                "Transport made at *test_kinds.py:* was left open with 1 connection, 1 of them idle. Fix: `with` it, *",
             ],
             "test_transport_dropped": [
                 "Transport made at *test_kinds.py:* was dropped unclosed with 1 connection. Fix: *",
