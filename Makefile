@@ -13,7 +13,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS)
 SERVERS := nginx squid haproxy microsocks
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-full soak failover lint types bench build clean
+.PHONY: help demo test test-peers test-full soak failover observing lint types bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
+	@echo "make observing   what leak levels, hooks and a scraper cost a request; needs nginx"
 	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
 	@echo "PYTHON=python3.13 VENV=.venv-3.13 make test   with another Python"
 
@@ -84,6 +85,9 @@ $(BENCH_VENV)/.ready: pyproject.toml Makefile
 bench: $(BENCH_VENV)/.ready need-nginx
 	$(BENCH_PY) -m benchmarks.small_requests $(BENCH_FLAGS)
 
+observing: $(VENV)/.ready-dev need-nginx
+	$(PY) -m benchmarks.observing $(BENCH_FLAGS)
+
 # The wheel is tried in an environment of its own, away from the sources.
 build: $(VENV)/.ready-dev
 	rm -rf $(DIST)
@@ -95,6 +99,8 @@ build: $(VENV)/.ready-dev
 		assert p.__version__ == m.version('pooltransport'); \
 		assert (pathlib.Path(p.__file__).parent / 'py.typed').exists(); \
 		[getattr(p, name) for name in p.__all__]; \
+		from pooltransport.explain import explain, titles; \
+		assert 'PT-LEAK' in titles() and 'PTC101' in titles() and all(map(explain, titles())); \
 		print('the wheel works:', p.__version__)"
 
 clean:

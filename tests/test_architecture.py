@@ -28,6 +28,7 @@ ROOMS = {
     "iterators": "transport",
     "decoding": "transport",
     "demo": "demo",
+    "explain": "explain",
     "engine": "engine",
     "runtime": "runtime",
     "runtime.protocols": "runtime",
@@ -55,6 +56,11 @@ ROOMS = {
     "stats": "ground",
     "options": "ground",
     "option_checks": "ground",
+    "option_sources": "ground",
+    "config_checks": "ground",
+    "config_advice": "ground",
+    "config_warnings": "ground",
+    "churn": "ground",
     "trust_files": "ground",
     "proxy_url": "ground",
     "models": "ground",
@@ -71,6 +77,7 @@ BELOW_ENGINE = GROUND | {"leaks", "resolver", "core", "runtime", "diagnosis", "c
 BELOW_TRANSPORT = BELOW_ENGINE | COLOURS | {"engine"}
 ALLOWED = {
     "ground": set(),
+    "explain": set(),
     "leaks": GROUND,
     "resolver": GROUND,
     "core": GROUND,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+import pooltransport
 from pooltransport import TransportOptions
 from tests.support.responders import ok
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# A file that a page shows, with its name in the first line: it is there when the page's programs run.
+FILE = re.compile(r"^```toml\n# (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
-    pytest.param(match.group(1), id=f"{page.name}-{number}")
+    pytest.param(page, match.group(1), id=f"{page.name}-{number}")
     for page in PAGES
     for number, match in enumerate(BLOCK.finditer(page.read_text()))
 ]
@@ -26,8 +30,10 @@ def test_there_are_blocks():
     assert len(BLOCKS) >= 5
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_runs(block, server_factory):
+@pytest.mark.parametrize(("page", "block"), BLOCKS)
+def test_runs(page, block, server_factory, tmp_path):
+    for name, text in FILE.findall(page.read_text()):
+        (tmp_path / name).write_text(text)
     server = server_factory(ok(b'{"answer": 42}', ("Content-Type", "application/json")))
     code = block.replace("https://api.example.com", server.url)
     assert code != block, "a block that reaches nothing shows nothing"
@@ -37,6 +43,8 @@ def test_runs(block, server_factory):
         text=True,
         timeout=30,
         check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(pooltransport.__file__).parent.parent)},  # whatever the folder
     )
     assert done.returncode == 0, done.stderr
     # asyncio's debug mode speaks of turns that took long: the first request's imports, on a busy machine.

@@ -108,7 +108,7 @@ def test_what_excludes_each_other(files):
 def test_truststore_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "truststore", None)
     assert refused(ssl_context="truststore") == (
-        'ssl_context="truststore" needs an extra: pip install "pooltransport[truststore]"'
+        'ssl_context="truststore" needs an extra: pip install "pooltransport[truststore]" [PTC116]'
     )
 
 

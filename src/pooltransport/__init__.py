@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
+    "config_checks": ("ConfigFinding",),
     "errors": (
         "BodyNotRead",
         "ConfigError",

@@ -1,4 +1,6 @@
-"""`python -m pooltransport`: `get URL` makes a request and prints its phases; `demo` shows the six causes."""
+"""`python -m pooltransport`: `get URL` makes a request and prints its phases; `demo` shows the six causes;
+`explain CODE` prints the page of a code, as PT-LEAK or PTC101.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--body", action="store_true", help="write the body to standard output, the phases to standard error"
     )
     commands.add_parser("demo", help="six ways in which a pool runs dry, against a server on loopback")
+    page = commands.add_parser("explain", help="print the page of a code that an error or a warning ended with")
+    page.add_argument("code", nargs="?", help="as PT-LEAK or PTC101; without one, all codes are listed")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "explain":
+        return _explain(chosen.code)
     if chosen.command == "demo":
         from .demo import run  # noqa: PLC0415 - it brings a server
 
         return run()
     return _get(chosen.url, chosen.timeout, body=chosen.body)
+
+
+def _explain(code: str | None) -> int:
+    from .explain import explain, titles  # noqa: PLC0415 - only who asks reads the pages
+
+    if code is None:
+        for name, title in titles().items():
+            print(f"{name:<15}{title}")
+        return 0
+    try:
+        print(explain(code), end="")
+    except LookupError as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    return 0
 
 
 def _get(url: str, timeout: float, *, body: bool) -> int:

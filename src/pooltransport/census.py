@@ -12,12 +12,16 @@ from __future__ import annotations
 import _thread
 import itertools
 import os
+import sys
 import time
 import weakref
 from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .churn import SUSPICIOUS, Churn
+from .config_checks import churn_finding
+from .config_warnings import tell_at
 from .core.counts import HostCounts
 from .core.tally import stats_of_counts
 from .stats import ClientStats
@@ -33,6 +37,7 @@ BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transp
 _MOST_HOSTS = 1024  # of each name whose transports are gone
 _MOST_BIRTHS = 200  # remembered of each line
 _WINDOW = 60.0
+_registry: dict[str, Any] = {}  # in which the warnings about lines keep count
 
 
 class _Birth(NamedTuple):
@@ -66,6 +71,7 @@ class _Census:
         self.mutex = _thread.allocate_lock()
         self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
         self.lines: dict[str, deque[_Birth]] = {}
+        self.churn = Churn()  # of transports
 
 
 _census = _Census()
@@ -102,6 +108,18 @@ def transport_made(transport: object, line: str, tables: Tables) -> None:
     here.transports[next(here.numbers)] = transport
     _count(here, transport)
     _note_line(here, transport, line, tables)
+    _warn_of_churn(here, type(transport).__name__, line)
+
+
+def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+    """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
+    with here.mutex:
+        many = here.churn.note_creation(line, time.monotonic())
+    # Nobody can share what was made for a loop by itself; and a fixture's line makes one for each test.
+    if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
+        filename, _, number = line.rpartition(":")
+        where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
+        tell_at(churn_finding(kind, many, line), *where, _registry)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:

@@ -28,15 +28,31 @@ class InvalidRequest(Error, ValueError):
 class ConfigError(Error, ValueError):
     """Options that cannot work.
 
-    `problems` lists every one of them, each in words that say what to write instead.
+    `problems` lists every one of them, each in words that say what to write instead, and each with its code at
+    the end: ``max_conns=-1: must be ... [PTC101]``. `codes` are these codes, in the same order (an empty text for
+    a problem without one); ``python -m pooltransport explain PTC101`` prints the page of one.
+    `code` is that of the problems which bring none.
     """
 
-    def __init__(self, problems: Sequence[str] | str) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+    def __init__(self, problems: Sequence[str] | str, code: str = "") -> None:
+        texts = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(coded(text, code) for text in texts)
+        self.codes = tuple(map(code_of, self.problems))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problems,)
+
+
+def code_of(text: str) -> str:
+    """Return the code at the end of `text`, as PTC101 of ``... [PTC101]``, or an empty text."""
+    last = text.rpartition(" [")[2]
+    return last[:-1] if last.startswith("PTC") and last.endswith("]") else ""
+
+
+def coded(text: str, code: str) -> str:
+    """Return `text` with a code at its end: its own, or `code`."""
+    return text if not code or code_of(text) else f"{text} [{code}]"
 
 
 class HTTPStatusError(Error):
@@ -261,7 +277,12 @@ class PoolTransportWarning(UserWarning):
 
 
 class PoolConfigWarning(PoolTransportWarning):
-    """An option that works but is probably not meant so."""
+    """An option that works but is probably not meant so. `code`, as ``PTC204``, is also at the end of the text."""
+
+    @property
+    def code(self) -> str:
+        """The code; ``python -m pooltransport explain`` prints its page."""
+        return code_of(str(self))
 
 
 class UnclosedResponseWarning(ResourceWarning):

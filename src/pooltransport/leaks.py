@@ -141,22 +141,27 @@ def forget_pending() -> None:
     pending = Outbox()
 
 
-# The thread that collects because a pool has run dry: what is found meanwhile is a rescue.
-_rescuer = 0
+# The threads that collect because a pool has run dry, and how many responses each found: these are rescues.
+_rescuers: dict[int, int] = {}
 
 
-def is_rescuing() -> bool:
-    """Report whether this finalizer runs in such a collection."""
-    return _rescuer == _thread.get_ident()
+def is_rescue() -> bool:
+    """Report whether the finalizer that asks runs in such a collection, which has found one response more then."""
+    me = _thread.get_ident()
+    if me not in _rescuers:
+        return False
+    _rescuers[me] += 1
+    return True
 
 
 def collect(generation: int = 2) -> int:
-    """Collect garbage, and say of what is found that it was a rescue."""
-    global _rescuer  # noqa: PLW0603 - this is where it lives
+    """Collect garbage for a pool's sake; return how many responses were found that nobody closed."""
     import gc  # noqa: PLC0415 - a pool that has run dry pays for it
 
-    before, _rescuer = _rescuer, _thread.get_ident()
+    me = _thread.get_ident()
+    _rescuers[me] = 0
     try:
-        return gc.collect(generation)
+        gc.collect(generation)
     finally:
-        _rescuer = before
+        found = _rescuers.pop(me)
+    return found

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from .bodies import NO_BODY, RequestBody
 from .errors import ConfigError, InvalidRequest
 from .headers import EMPTY_HEADERS, Headers, check_method
+from .option_checks import MOST_SECONDS, is_number
 from .url import URL, host_field, parse_url
 
 if TYPE_CHECKING:
@@ -158,15 +159,15 @@ NO_TIMEOUT_SET: Final = Timeout()
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    return is_number(value) and 0 < value <= MOST_SECONDS
 
 
 def _timeout_problem(name: str, value: object) -> str:
     what = f"timeout {name}={value!r}" if name else f"timeout={value!r}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{what}: give seconds above 0, or use None for no timeout"
+        return f"{what}: give seconds above 0 (and at most 1e9), or use None for no timeout [PTC104]"
     kinds = "a number of seconds or None" if name else "a number of seconds, a Timeout or None"
-    return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout)"
+    return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout) [PTC104]"
 
 
 # RFC 9110 section 6.5.1: a trailer must not say how the message is framed, routed, authenticated or

@@ -1,18 +1,134 @@
-"""Checks of the options about dialing; each returns None, or the problem in words that say what to write."""
+"""Checks of one option's value; each returns None, or the problem in words that say what to write.
+
+A number that no float can hold, and NaN, are no numbers here: clocks could not count them.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
+
+MOST_SECONDS = 1e9  # 31 years; beyond 292 the system's own clocks cannot count
 
 
-def is_int(value: object) -> bool:
+def is_int(value: object) -> TypeGuard[int]:
     """Report whether `value` is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Report whether `value` is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _too_many(seconds: object) -> str:
+    return ", and at most 1e9" if is_number(seconds) and seconds > MOST_SECONDS else ""
+
+
+def count_or_none(name: str, value: object, least: int) -> str | None:
+    if value is None or (is_int(value) and value >= least):
+        return None
+    hint = "0 keeps none idle; use disable_keep_alives=True to turn reuse off" if least == 0 else "None is no limit"
+    return f"{name}={value!r}: must be None or a whole number of {least} or more ({hint})"
+
+
+def idle_limit(name: str, value: object) -> str | None:
+    return count_or_none(name, value, 0)
+
+
+def limit(name: str, value: object) -> str | None:
+    return count_or_none(name, value, 1)
+
+
+def waiting_limit(name: str, value: object) -> str | None:
+    if value is None or (is_int(value) and value >= 0):
+        return None
+    return f"{name}={value!r}: must be None (no bound) or a whole number of 0 or more (0: nobody may wait)"
+
+
+def seconds_or_none(name: str, value: object) -> str | None:
+    if value is None or (is_number(value) and 0 < value <= MOST_SECONDS):
+        return None
+    return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0{_too_many(value)}"
+
+
+def seconds(name: str, value: object) -> str | None:
+    if is_number(value) and 0 <= value <= MOST_SECONDS:
+        return None
+    return f"{name}={value!r}: must be a number of seconds, 0 or more{_too_many(value)}"
+
+
+def size(name: str, value: object) -> str | None:
+    if is_int(value) and value >= 0:
+        return None
+    return f"{name}={value!r}: must be a whole number of bytes, 0 or more"
+
+
+def header_size(name: str, value: object) -> str | None:
+    if is_int(value) and value >= 1:
+        return None
+    return f"{name}={value!r}: must be a whole number of bytes, 1 or more"
+
+
+def size_or_none(name: str, value: object) -> str | None:
+    return None if value is None else size(name, value)
+
+
+def flag(name: str, value: object) -> str | None:
+    return None if isinstance(value, bool) else f"{name}={value!r}: must be True or False"
+
+
+def auto_or_flag(name: str, value: object) -> str | None:
+    return None if value == "auto" or isinstance(value, bool) else f"{name}={value!r}: must be 'auto', True or False"
+
+
+def text_or_none(name: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value and not any(c in value for c in "\r\n\0")):
+        return None
+    return f"{name}={value!r}: must be None or a text that is not empty"
+
+
+def callable_or_none(name: str, value: object) -> str | None:
+    if value is None or callable(value):
+        return None
+    return f"{name}: must be None or a callable, not {type(value).__name__}"
+
+
+def rate(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, tuple) and len(value) == 2 and all(is_number(v) and v > 0 for v in value):
+        return None
+    return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
+
+
+def trace(name: str, value: object) -> str | None:
+    if value is None or hasattr(value, "put_idle_conn"):
+        return None
+    return f"{name}: must be None or a ClientTrace, not {type(value).__name__}"
+
+
+def modules(name: str, value: object) -> str | None:
+    if isinstance(value, (list, tuple)) and all(isinstance(row, str) for row in value):
+        return None
+    return f"{name}={value!r}: must be a list of module names"
+
+
+class Choice:
+    """One of a closed list of texts."""
+
+    def __init__(self, *values: str) -> None:
+        self.values = values
+
+    def __call__(self, name: str, value: object) -> str | None:
+        if value in self.values:
+            return None
+        return f"{name}={value!r}: must be one of {', '.join(map(repr, self.values))}"
 
 
 def local_address(name: str, value: object) -> str | None:
@@ -50,9 +166,10 @@ def keepalive(name: str, value: object) -> str | None:
 
 def delay(name: str, value: object) -> str | None:
     """The head start of one address before the next."""
-    if value is None or (is_number(value) and value >= 0.01):  # type: ignore[operator]
+    if value is None or (is_number(value) and 0.01 <= value <= MOST_SECONDS):
         return None
-    return f"{name}={value!r}: must be None (one address after another) or a number of seconds, 0.01 or more"
+    what = "must be None (one address after another) or a number of seconds, 0.01 or more"
+    return f"{name}={value!r}: {what}{_too_many(value)}"
 
 
 def socket_options(name: str, value: object) -> str | None:

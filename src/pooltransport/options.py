@@ -7,25 +7,33 @@ Rules (contract 1.5, 5.5, 5.9):
 2. A wrong type, range, name or combination raises one `ConfigError` that lists every problem.
 3. `explicit` remembers what the caller gave: a default clock gives way to a total, a given one
    does not (contract 2.1).
+4. What works but is probably not meant is a `PoolConfigWarning`; `check()` also gives advice. Both judge
+   only what was given (`config_checks.py`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from .errors import ConfigError
-from .option_checks import delay, is_int, is_number, keepalive, local_address, socket_options
+from . import option_checks as checks
+from .config_checks import conflicts, suspicions, unknown_option
+from .config_warnings import tell
+from .errors import ConfigError, coded
 from .proxy_url import connect_headers_problem, parse_proxy, proxy_problem
-from .trust_files import TRUSTSTORE, check_ca_file, check_client_cert, check_context
+from .trust_files import check_ca_file, check_client_cert, check_context
 
 if TYPE_CHECKING:
     import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Self
 
+    from .config_checks import ConfigFinding
     from .headers import HeadersInput
-    from .models import Request
+    from .models import Request, TimeoutInput
+    from .option_sources import Source
     from .trace import ClientTrace
+    from .url import URL
 
     Path = str | os.PathLike[str]
     ClientCert = Path | tuple[Path] | tuple[Path, Path] | tuple[Path, Path, str]
@@ -96,154 +104,63 @@ class OptionsDict(TypedDict, total=False):
     name: str | None
 
 
-def _count_or_none(name: str, value: object, least: int) -> str | None:
-    if value is None or (is_int(value) and value >= least):  # type: ignore[operator]
-        return None
-    hint = "0 keeps none idle; use disable_keep_alives=True to turn reuse off" if least == 0 else "None is no limit"
-    return f"{name}={value!r}: must be None or a whole number of {least} or more ({hint})"
+class Option(NamedTuple):
+    """One option: its default, the check of a value, and the code of what that finds (`explain/`)."""
+
+    default: Any
+    check: Callable[[str, object], str | None]
+    code: str
 
 
-def _idle_limit(name: str, value: object) -> str | None:
-    return _count_or_none(name, value, 0)
-
-
-def _limit(name: str, value: object) -> str | None:
-    return _count_or_none(name, value, 1)
-
-
-def _waiting_limit(name: str, value: object) -> str | None:
-    if value is None or (is_int(value) and value >= 0):  # type: ignore[operator]
-        return None
-    return f"{name}={value!r}: must be None (no bound) or a whole number of 0 or more (0: nobody may wait)"
-
-
-def _seconds_or_none(name: str, value: object) -> str | None:
-    if value is None or (is_number(value) and value > 0):  # type: ignore[operator]
-        return None
-    return f"{name}={value!r}: must be None (no timeout) or a number of seconds above 0"
-
-
-def _seconds(name: str, value: object) -> str | None:
-    if is_number(value) and value >= 0:  # type: ignore[operator]
-        return None
-    return f"{name}={value!r}: must be a number of seconds, 0 or more"
-
-
-def _size(name: str, value: object) -> str | None:
-    if is_int(value) and value >= 0:  # type: ignore[operator]
-        return None
-    return f"{name}={value!r}: must be a whole number of bytes, 0 or more"
-
-
-def _header_size(name: str, value: object) -> str | None:
-    if is_int(value) and value >= 1:  # type: ignore[operator]
-        return None
-    return f"{name}={value!r}: must be a whole number of bytes, 1 or more"
-
-
-def _size_or_none(name: str, value: object) -> str | None:
-    return None if value is None else _size(name, value)
-
-
-def _flag(name: str, value: object) -> str | None:
-    return None if isinstance(value, bool) else f"{name}={value!r}: must be True or False"
-
-
-def _auto_or_flag(name: str, value: object) -> str | None:
-    return None if value == "auto" or isinstance(value, bool) else f"{name}={value!r}: must be 'auto', True or False"
-
-
-def _text_or_none(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value and not any(c in value for c in "\r\n\0")):
-        return None
-    return f"{name}={value!r}: must be None or a text that is not empty"
-
-
-def _callable_or_none(name: str, value: object) -> str | None:
-    if value is None or callable(value):
-        return None
-    return f"{name}: must be None or a callable, not {type(value).__name__}"
-
-
-def _rate(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, tuple) and len(value) == 2 and all(is_number(v) and v > 0 for v in value):
-        return None
-    return f"{name}={value!r}: must be None or a pair (bytes_per_second, seconds), both above 0"
-
-
-def _trace(name: str, value: object) -> str | None:
-    if value is None or hasattr(value, "put_idle_conn"):
-        return None
-    return f"{name}: must be None or a ClientTrace, not {type(value).__name__}"
-
-
-def _modules(name: str, value: object) -> str | None:
-    if isinstance(value, (list, tuple)) and all(isinstance(row, str) for row in value):
-        return None
-    return f"{name}={value!r}: must be a list of module names"
-
-
-class _Choice:
-    def __init__(self, *values: str) -> None:
-        self.values = values
-
-    def __call__(self, name: str, value: object) -> str | None:
-        if value in self.values:
-            return None
-        return f"{name}={value!r}: must be one of {', '.join(map(repr, self.values))}"
-
-
-# name: (default, check). The order is that of the documentation.
-_TABLE: dict[str, tuple[Any, Callable[[str, object], str | None]]] = {
-    "max_idle_conns": (100, _idle_limit),
-    "max_idle_conns_per_host": (None, _idle_limit),
-    "max_conns_per_host": (None, _limit),
-    "max_conns": (None, _limit),
-    "max_waiting": (None, _waiting_limit),
-    "acquire_timeout": (None, _seconds_or_none),
-    "idle_conn_timeout": (90.0, _seconds_or_none),
-    "max_conn_lifetime": (None, _seconds_or_none),
-    "honor_keep_alive_hint": (True, _flag),
-    "dial_timeout": (30.0, _seconds_or_none),
-    "tls_handshake_timeout": (10.0, _seconds_or_none),
-    "response_header_timeout": (60.0, _seconds_or_none),
-    "read_timeout": (60.0, _seconds_or_none),
-    "write_timeout": (60.0, _seconds_or_none),
-    "expect_continue_timeout": (1.0, _seconds),
-    "min_rate": (None, _rate),
-    "disable_keep_alives": (False, _flag),
-    "disable_compression": (False, _flag),
-    "max_response_header_bytes": (262_144, _header_size),
-    "max_body_bytes": (None, _size_or_none),
-    "max_decoded_bytes": (None, _size_or_none),
-    "drain_limit": (262_144, _size),
-    "drain_timeout": (0.05, _seconds),
-    "retry_stale": (True, _flag),
-    "proxy": ("environment", proxy_problem),
-    "proxy_connect_headers": (None, connect_headers_problem),
-    "ssl_context": (None, check_context),
-    "ca_file": (None, check_ca_file),
-    "client_cert": (None, check_client_cert),
-    "server_hostname": (None, _text_or_none),
-    "dial": (None, _callable_or_none),
-    "resolver": (None, _callable_or_none),
-    "local_address": (None, local_address),
-    "uds": (None, _text_or_none),
-    "socket_options": (None, socket_options),
-    "tcp_keepalive": (True, keepalive),
-    "happy_eyeballs_delay": (0.25, delay),
-    "codec": ("auto", _Choice("auto", "h11")),
-    "trace": (None, _trace),
-    "leak_detection": ("site", _Choice("off", "site", "full")),
-    "lease_warn_after": (60.0, _seconds),
-    "lease_max": (None, _seconds_or_none),
-    "gc_on_exhaustion": ("auto", _auto_or_flag),
-    "deadlock_check": (True, _flag),
-    "ignore_modules": ((), _modules),
-    "show_paths": (False, _flag),
-    "name": (None, _text_or_none),
+# The order is that of the documentation.
+_TABLE: dict[str, Option] = {
+    "max_idle_conns": Option(100, checks.idle_limit, "PTC101"),
+    "max_idle_conns_per_host": Option(None, checks.idle_limit, "PTC101"),
+    "max_conns_per_host": Option(None, checks.limit, "PTC101"),
+    "max_conns": Option(None, checks.limit, "PTC101"),
+    "max_waiting": Option(None, checks.waiting_limit, "PTC101"),
+    "acquire_timeout": Option(None, checks.seconds_or_none, "PTC104"),
+    "idle_conn_timeout": Option(90.0, checks.seconds_or_none, "PTC104"),
+    "max_conn_lifetime": Option(None, checks.seconds_or_none, "PTC104"),
+    "honor_keep_alive_hint": Option(True, checks.flag, "PTC110"),
+    "dial_timeout": Option(30.0, checks.seconds_or_none, "PTC104"),
+    "tls_handshake_timeout": Option(10.0, checks.seconds_or_none, "PTC104"),
+    "response_header_timeout": Option(60.0, checks.seconds_or_none, "PTC104"),
+    "read_timeout": Option(60.0, checks.seconds_or_none, "PTC104"),
+    "write_timeout": Option(60.0, checks.seconds_or_none, "PTC104"),
+    "expect_continue_timeout": Option(1.0, checks.seconds, "PTC104"),
+    "min_rate": Option(None, checks.rate, "PTC110"),
+    "disable_keep_alives": Option(False, checks.flag, "PTC110"),
+    "disable_compression": Option(False, checks.flag, "PTC110"),
+    "max_response_header_bytes": Option(262_144, checks.header_size, "PTC101"),
+    "max_body_bytes": Option(None, checks.size_or_none, "PTC101"),
+    "max_decoded_bytes": Option(None, checks.size_or_none, "PTC101"),
+    "drain_limit": Option(262_144, checks.size, "PTC101"),
+    "drain_timeout": Option(0.05, checks.seconds, "PTC104"),
+    "retry_stale": Option(True, checks.flag, "PTC110"),
+    "proxy": Option("environment", proxy_problem, "PTC111"),
+    "proxy_connect_headers": Option(None, connect_headers_problem, "PTC111"),
+    "ssl_context": Option(None, check_context, "PTC112"),
+    "ca_file": Option(None, check_ca_file, "PTC112"),
+    "client_cert": Option(None, check_client_cert, "PTC112"),
+    "server_hostname": Option(None, checks.text_or_none, "PTC110"),
+    "dial": Option(None, checks.callable_or_none, "PTC110"),
+    "resolver": Option(None, checks.callable_or_none, "PTC110"),
+    "local_address": Option(None, checks.local_address, "PTC110"),
+    "uds": Option(None, checks.text_or_none, "PTC110"),
+    "socket_options": Option(None, checks.socket_options, "PTC110"),
+    "tcp_keepalive": Option(True, checks.keepalive, "PTC110"),
+    "happy_eyeballs_delay": Option(0.25, checks.delay, "PTC104"),
+    "codec": Option("auto", checks.Choice("auto", "h11"), "PTC110"),
+    "trace": Option(None, checks.trace, "PTC110"),
+    "leak_detection": Option("site", checks.Choice("off", "site", "full"), "PTC110"),
+    "lease_warn_after": Option(60.0, checks.seconds, "PTC104"),
+    "lease_max": Option(None, checks.seconds_or_none, "PTC104"),
+    "gc_on_exhaustion": Option("auto", checks.auto_or_flag, "PTC110"),
+    "deadlock_check": Option(True, checks.flag, "PTC110"),
+    "ignore_modules": Option((), checks.modules, "PTC110"),
+    "show_paths": Option(False, checks.flag, "PTC110"),
+    "name": Option(None, checks.text_or_none, "PTC110"),
 }
 
 LEAK_DETECTION_VARIABLE = "POOLTRANSPORT_LEAK_DETECTION"
@@ -308,52 +225,69 @@ class TransportOptions:
     explicit: frozenset[str]
 
     def __init__(self, **options: Any) -> None:
-        put = object.__setattr__
-        problems = [_unknown(name) for name in options if name not in _TABLE]
-        for name, (default, check) in _TABLE.items():
-            value = options.get(name, default)
-            if name in options and (problem := check(name, value)) is not None:
-                problems.append(problem)
-            put(self, name, value)
-        put(self, "explicit", frozenset(options))
-        if not problems:
-            problems = list(self._conflicts())
+        problems = value_problems(options)
+        for name, option in _TABLE.items():
+            object.__setattr__(self, name, options.get(name, option.default))
+        object.__setattr__(self, "explicit", frozenset(options))
+        if not options:
+            return
+        problems = problems or [str(found) for found in conflicts(self)]
         if problems:
             raise ConfigError(problems)
+        tell(suspicions(self), tuple(self.ignore_modules))
 
-    def _conflicts(self) -> Iterable[str]:
-        """Combinations of explicit values that cannot work."""
-        given = self.explicit
-        per_host, total = self.max_conns_per_host, self.max_conns
-        if per_host is not None and total is not None and per_host > total:
-            yield f"max_conns_per_host={per_host} can never be reached: max_conns={total}"
-        idle = self.max_idle_conns_per_host
-        if idle is not None and per_host is not None and idle > per_host:
-            yield f"max_idle_conns_per_host={idle} can never be reached: max_conns_per_host={per_host}"
-        if self.disable_keep_alives and {"max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout"} & given:
-            yield "disable_keep_alives=True keeps nothing idle: leave the idle limits and idle_conn_timeout out"
-        if self.max_waiting is not None and per_host is None and total is None:
-            yield f"max_waiting={self.max_waiting} has no effect: nothing limits connections; set max_conns_per_host"
-        if self.uds is not None and self.local_address is not None:
-            yield "uds and local_address exclude each other: a Unix socket has no source address"
-        if self.uds is not None and self.resolver is not None:
-            yield "resolver has no effect with uds=: a Unix socket has no name to look up"
-        proxied = "proxy" in given and self.proxy not in (None, "environment")
-        if self.uds is not None and proxied:
-            yield "uds and proxy exclude each other: a Unix socket is the whole way to the server"
-        if self.proxy_connect_headers is not None and (
-            self.proxy is None or (isinstance(self.proxy, str) and self.proxy.lower().startswith("socks"))
-        ):
-            yield "proxy_connect_headers has no effect: without an http or https proxy there is no CONNECT request"
-        if self.ssl_context is not None and self.ca_file is not None:
-            yield "ssl_context and ca_file exclude each other: both say whom to trust"
-        if self.ssl_context not in (None, TRUSTSTORE) and self.client_cert is not None:
-            yield "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
-        if self.dial is not None:
-            refused = ("uds", "local_address", "socket_options", "resolver", "tcp_keepalive", "happy_eyeballs_delay")
-            for name in refused:
-                if name in given and getattr(self, name) is not None:
-                    yield f"{name} has no effect with dial=: the callable makes the socket itself"
+    @classmethod
+    def from_env(cls, prefix: str = "POOLTRANSPORT_", environ: Mapping[str, str] | None = None) -> Self:
+        """Make options from environment variables: ``POOLTRANSPORT_MAX_CONNS=50`` is ``max_conns=50``.
+
+        `prefix`: what their names begin with. `environ`: where they are, by default `os.environ`. A value is read
+        by its option's type: numbers, ``true``/``false`` (yes, no, on, off, 1, 0), ``none``, lists with commas; an
+        empty one is not given. Names that are no option's are ignored, but one that is nearly an option's is
+        warned of (PTC215).
+
+        Raises `ConfigError` that names each wrong variable.
+        """
+        from .option_sources import read_environment  # noqa: PLC0415 - only who reads the environment pays for it
+
+        return cls._from_source(read_environment(_TABLE, prefix, environ))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], profile: str | None = None) -> Self:
+        """Make options from the table ``[pooltransport]`` of a TOML file.
+
+        `profile`: also ``[pooltransport.profile.<profile>]``, whose values stand over the others. ``"none"`` is
+        None, and a relative path of `ca_file`, `client_cert` or `uds` begins at the file's directory. Other tables
+        are not looked at.
+
+        Raises `ConfigError` that names each wrong key: unknown ones, in any profile, and what is wrong with the
+        values of this one; also if the file cannot be read, or has no such table or profile.
+        """
+        from .option_sources import read_toml  # noqa: PLC0415 - as above
+
+        return cls._from_source(read_toml(_TABLE, path, profile))
+
+    @classmethod
+    def _from_source(cls, source: Source) -> Self:
+        problems = [*source.problems, *map(source.relabel, value_problems(source.values))]
+        if problems:
+            raise ConfigError(problems)
+        tell(source.findings)
+        try:
+            return cls(**source.values)
+        except ConfigError as error:
+            raise ConfigError([source.relabel(problem) for problem in error.problems]) from None
+
+    def check(self, *, timeout: TimeoutInput = None, base_url: str | URL = "") -> list[ConfigFinding]:
+        """Return everything that can be said of these options: errors first, then warnings, then advice.
+
+        `timeout`, `base_url`: those of a client that is to use them, to be judged with them. An error is what has
+        come up since the options were made (a certificate's file is gone), or an extra that is missing. Never
+        raises; meant for tests and deployment checks. Defaults give nothing.
+        """
+        from .config_advice import advise  # noqa: PLC0415 - as above
+
+        given = {name: getattr(self, name) for name in self.explicit}
+        return advise(self, value_problems(given), timeout, base_url)
 
     def replace(self, **changes: Any) -> TransportOptions:
         """Return a copy with `changes`; what was explicit stays so."""
@@ -381,9 +315,10 @@ class TransportOptions:
         return "..." if name == "proxy_connect_headers" and value is not None else repr(value)
 
 
-def _unknown(name: str) -> str:
-    import difflib  # noqa: PLC0415 - only the path of a typo pays for it
-
-    near = difflib.get_close_matches(name, _TABLE, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_TABLE)}"
-    return f"{name}: unknown option; {hint}"
+def value_problems(options: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with each of `options` alone, with codes; unknown names first."""
+    found = [unknown_option(name, _TABLE) for name in options if name not in _TABLE]
+    for name, option in _TABLE.items():
+        if name in options and (problem := option.check(name, options[name])) is not None:
+            found.append(coded(problem, option.code))
+    return found

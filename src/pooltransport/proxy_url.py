@@ -62,22 +62,26 @@ def parse_proxy(text: str, *, lenient: bool = False) -> Proxy:
     scheme, separator, rest = text.partition("://")
     if not separator:
         if not lenient:
-            raise ConfigError("the proxy's URL has no scheme: write http://host:port (or https, socks5, socks5h)")
+            raise ConfigError(
+                "the proxy's URL has no scheme: write http://host:port (or https, socks5, socks5h)", "PTC111"
+            )
         scheme, rest = "http", text
     scheme = scheme.lower()
     if scheme not in PROXY_PORTS:
-        raise ConfigError(f"proxies of the scheme {scheme[:20]!r} are not known: use http, https, socks5 or socks5h")
+        raise ConfigError(
+            f"proxies of the scheme {scheme[:20]!r} are not known: use http, https, socks5 or socks5h", "PTC111"
+        )
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
     authority, path = rest[:end], rest[end:]
     if path not in ("", "/") and not lenient:
         hint = "percent-encode '/', '?' and '#' in a password" if "@" in path else "a PAC file is not understood"
-        raise ConfigError(f"the proxy's URL has a path or query: write {scheme}://host:port only ({hint})")
+        raise ConfigError(f"the proxy's URL has a path or query: write {scheme}://host:port only ({hint})", "PTC111")
     if not _CONTROLS.isdisjoint(authority) or "\\" in authority:
-        raise ConfigError("the proxy's URL has a blank, a backslash or a control character before its path")
+        raise ConfigError("the proxy's URL has a blank, a backslash or a control character before its path", "PTC111")
     try:
         user, password, host, port = split_authority(scheme, authority, secret="@" in path)
     except InvalidRequest as error:
-        raise ConfigError(f"the proxy's {error}".replace("the proxy's URL URL", "the proxy's URL")) from None
+        raise ConfigError(f"the proxy's {error}".replace("the proxy's URL URL", "the proxy's URL"), "PTC111") from None
     proxy = Proxy(scheme, host, port, user, password)
     _check_credentials(proxy)
     return proxy
@@ -88,9 +92,11 @@ def _check_credentials(proxy: Proxy) -> None:
         return
     if not proxy.is_socks:
         if ":" in proxy.user:
-            raise ConfigError("the proxy's user name has a colon, which Basic cannot carry (RFC 7617 section 2)")
+            raise ConfigError(
+                "the proxy's user name has a colon, which Basic cannot carry (RFC 7617 section 2)", "PTC111"
+            )
     elif not 0 < len(proxy.user.encode()) <= _SOCKS_FIELD or len((proxy.password or "").encode()) > _SOCKS_FIELD:
-        raise ConfigError("SOCKS5 takes a user name of 1 to 255 bytes and a password of up to 255 (RFC 1929)")
+        raise ConfigError("SOCKS5 takes a user name of 1 to 255 bytes and a password of up to 255 (RFC 1929)", "PTC111")
 
 
 def proxy_problem(name: str, value: object) -> str | None:

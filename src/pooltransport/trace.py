@@ -347,10 +347,13 @@ def bind(
     client: ClientTrace | None,
     transport: ClientTrace | None,
     on_error: Callable[[str, Exception], None],
+    bound: Hooks | None = None,
 ) -> Hooks | None:
-    """Collect the traces of one request in the order of rule 4; None when there are none."""
+    """Collect the traces of one request in the order of rule 4; None when there are none. `bound`: the transport's
+    own alone, made before.
+    """
     block = _block_traces.get()
-    if request_trace is None and client is None and transport is None and not block:
-        return None
+    if request_trace is None and client is None and not block:
+        return bound if bound is not None or transport is None else Hooks((transport,), on_error)
     candidates = (request_trace, *block, client, transport)
     return Hooks(tuple(trace for trace in candidates if trace is not None), on_error)

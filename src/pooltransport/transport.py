@@ -66,7 +66,7 @@ class _TransportBase:
                 fallback = onlooker.leak_detection
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or fallback
             if level not in _LEVELS:
-                raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)}")
+                raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)} [PTC117]")
         self._engine = Engine(
             options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now, self._asleep
         )
@@ -111,7 +111,7 @@ class _TransportBase:
 
     def _warm_plan(self, url: str | URL, n: int) -> tuple[Request, Clocks]:
         if n < 1:
-            raise ConfigError(f"warm(url, {n!r}): must be a whole number of connections, 1 or more")
+            raise ConfigError(f"warm(url, {n!r}): must be a whole number of connections, 1 or more [PTC101]")
         self._engine.ledger.check_process()
         self._engine.check_open()
         request = Request("GET", url)
@@ -153,9 +153,11 @@ class Transport(_TransportBase):
         _refuse_gevent()
         checked = TransportOptions(**options)
         if checked.dial is not None and is_coroutine_function(checked.dial):
-            raise ConfigError("dial: a coroutine function cannot dial for a blocking Transport; use AsyncTransport")
+            raise ConfigError(
+                "dial: a coroutine function cannot dial for a blocking Transport; use AsyncTransport [PTC115]"
+            )
         if checked.resolver is not None and is_coroutine_function(checked.resolver):
-            raise ConfigError("resolver: a coroutine function needs a loop to run on; use AsyncTransport")
+            raise ConfigError("resolver: a coroutine function needs a loop to run on; use AsyncTransport [PTC115]")
         super().__init__(checked)
 
     def _find_runtime(self) -> Runtime:
@@ -323,7 +325,7 @@ def _refuse_gevent() -> None:
     if monkey is not None and monkey.is_module_patched("socket"):
         raise ConfigError(
             "gevent has patched the socket module: pooltransport's threads, locks and clocks are not made for "
-            "that; use an unpatched process, or AsyncTransport with asyncio"
+            "that; use an unpatched process, or AsyncTransport with asyncio [PTC116]"
         )
 
 
@@ -347,7 +349,7 @@ def set_default_transport(transport: Transport | None) -> None:
     """Make `transport` the default (None: a new one on next use). The former is left open."""
     global _default  # noqa: PLW0603 - this is where it lives
     if transport is not None and not isinstance(transport, Transport):
-        raise ConfigError(f"the default transport must be a Transport, not {type(transport).__name__}")
+        raise ConfigError(f"the default transport must be a Transport, not {type(transport).__name__} [PTC115]")
     with _defaults_guard:
         _default = transport
 

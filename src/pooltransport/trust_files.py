@@ -22,7 +22,7 @@ def check_context(name: str, value: object) -> str | None:
     from importlib.util import find_spec  # noqa: PLC0415 - only who asks for the extra pays for it
 
     if find_spec("truststore") is None:
-        return f'{name}="{TRUSTSTORE}" needs an extra: pip install "pooltransport[truststore]"'
+        return f'{name}="{TRUSTSTORE}" needs an extra: pip install "pooltransport[truststore]" [PTC116]'
     return None
 
 

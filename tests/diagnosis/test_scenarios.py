@@ -231,7 +231,8 @@ def cancelled_at_once(t):
 
 def full_and_flowing(t):
     t.wait = 0.2
-    t.steady(90, 60)
+    for _ in range(8):
+        t.steady(90, 5)
 
 
 def refused_dials(t):

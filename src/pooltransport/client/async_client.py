@@ -56,7 +56,9 @@ class AsyncClient(ClientBase):
     ) -> None:
         check_round_tripper(transport, is_async=True)
         self._transport = transport
-        super().__init__(timeout=timeout, base_url=base_url, headers=headers, params=params, trace=trace)
+        super().__init__(
+            timeout=timeout, base_url=base_url, headers=headers, params=params, trace=trace, transport=transport
+        )
         census.client_made(self, transport, str(find_site(())))
 
     @property

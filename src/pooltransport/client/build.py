@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from pooltransport.config_checks import ERROR, client_findings
+from pooltransport.config_warnings import tell
 from pooltransport.errors import ConfigError, InvalidRequest, TransportClosed
 from pooltransport.headers import Headers, check_field
 from pooltransport.models import NO_TIMEOUT_SET, UNSET, Request, Timeout
@@ -64,6 +66,7 @@ class ClientBase:
         headers: ClientHeaders,
         params: Pairs | str | None,
         trace: ClientTrace | None,
+        transport: object,
     ) -> None:
         self._closed = False
         # None, the default, sets nothing: "no total" is what the transport does without one.
@@ -72,6 +75,18 @@ class ClientBase:
         self._headers = merge_headers(_default_headers(), headers)
         self._query = encode_pairs(params, "params")
         self._trace = trace
+        if self._timeout is not NO_TIMEOUT_SET or self._base_url is not None:
+            self._judge(transport)
+
+    def _judge(self, transport: object) -> None:
+        """Raise for what cannot work between client and transport, and warn of what is probably not meant."""
+        findings = client_findings(self._timeout, self._base_url, transport)
+        if not findings:
+            return
+        errors = [str(found) for found in findings if found.level == ERROR]
+        if errors:
+            raise ConfigError(errors)
+        tell(findings)
 
     @property
     def timeout(self) -> Timeout:
@@ -257,14 +272,15 @@ def check_round_tripper(transport: object, *, is_async: bool) -> None:
     if not callable(round_trip):
         raise ConfigError(
             f"transport must be {'an AsyncTransport' if is_async else 'a Transport'} or another {colour}, "
-            f"not {type(transport).__name__}"
+            f"not {type(transport).__name__} [PTC115]"
         )
     code = getattr(getattr(round_trip, "__func__", round_trip), "__code__", None)
     # What is no Python function may be either: it is taken at its word.
     if code is not None and not is_async and code.co_flags & _CO_COROUTINE:
-        raise ConfigError(f"the round_trip of {type(transport).__name__} is asynchronous: use {other}")
+        raise ConfigError(f"the round_trip of {type(transport).__name__} is asynchronous: use {other} [PTC115]")
     if is_async and not hasattr(transport, "aclose") and hasattr(transport, "close"):
-        raise ConfigError(f"{type(transport).__name__} has close() and no aclose(), so it is synchronous: use {other}")
+        kind = type(transport).__name__
+        raise ConfigError(f"{kind} has close() and no aclose(), so it is synchronous: use {other} [PTC115]")
 
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect

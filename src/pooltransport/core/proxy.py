@@ -60,13 +60,13 @@ class Environment:
             return None
         name, value = variable
         if self._is_cgi and name.upper() == "HTTP_PROXY":
-            raise ConfigError(_CGI)
+            raise ConfigError(_CGI, "PTC111")
         if self._exceptions.include(host.partition("%")[0].removesuffix("."), port):
             return None
         try:
             return parse_proxy(value.strip(), lenient=True)
         except ConfigError as error:
-            raise ConfigError(f"the environment variable {name}: {error}") from None
+            raise ConfigError(f"the environment variable {name}: {error}", "PTC111") from None
 
 
 def from_environment(env: Mapping[str, str]) -> Environment | None:
@@ -207,7 +207,9 @@ def require_socksio() -> Any:
     try:
         from socksio import socks5  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ConfigError("SOCKS proxies need the library socksio: pip install pooltransport[socks]") from None
+        raise ConfigError(
+            "SOCKS proxies need the library socksio: pip install pooltransport[socks]", "PTC116"
+        ) from None
     return socks5
 
 

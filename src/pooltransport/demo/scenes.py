@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.client import Client
-from pooltransport.errors import PoolTimeout, ReadTimeout, UnclosedResponseWarning
+from pooltransport.errors import PoolConfigWarning, PoolTimeout, ReadTimeout, UnclosedResponseWarning
 from pooltransport.models import Request, Timeout
 from pooltransport.trace import ClientTrace
 from pooltransport.transport import Transport, default_transport
@@ -82,7 +82,10 @@ def _idle_limit(server: DemoServer) -> None:
         trace = ClientTrace(put_idle_conn=_count(refusals, str))
         options: dict[str, Any] = {} if limit is None else {"max_idle_conns_per_host": limit}
         before = server.accepted
-        with Transport(trace=trace, **options) as transport:
+        with warnings.catch_warnings(record=True) as suspicious:  # the first word comes when it is made
+            warnings.simplefilter("always", PoolConfigWarning)
+            made = Transport(trace=trace, **options)
+        with made as transport:
             for _ in range(3):
                 server.together(10)
                 _at_once(10, partial(_hello, transport, server))
@@ -90,6 +93,8 @@ def _idle_limit(server: DemoServer) -> None:
             closed = dict(transport.stats().closed)
         name = "max_idle_conns_per_host=2 (Go's default)" if limit else "the default here"
         _say(f"3 bursts of 10 requests with {name}: {server.accepted - before} connections")
+        for warning in suspicious:
+            _say(f"  PoolConfigWarning: {warning.message}")
         for text, count in refusals.items():
             _say(f"  put_idle_conn said {count} times: {text}")
         _say(f"  stats(): closed={closed}")
@@ -102,9 +107,13 @@ def _client_per_request(server: DemoServer) -> None:
             client.get(f"{server.url}/hello")
     _say(f"200 clients, one for each request: {server.accepted - before} connection (they share the default transport)")
     before = server.accepted
-    for _ in range(20):
-        with Transport() as transport:
-            _hello(transport, server)
+    with warnings.catch_warnings(record=True) as suspicious:
+        warnings.simplefilter("always", PoolConfigWarning)
+        for _ in range(20):
+            with Transport() as transport:
+                _hello(transport, server)
+    for warning in suspicious:
+        _say(f"  PoolConfigWarning: {warning.message}")
     _say(f"20 transports of their own: {server.accepted - before} connections; pass one to your clients instead")
 
 

@@ -138,7 +138,10 @@ class Engine:
         runtime = self._find_runtime()
         clocks = Clocks(self.settings_of(request.timeout), self.now())
         key = self.key_for(request, runtime)
-        hooks = bind(request.trace, request.client_trace, self.options.trace, self.ledger.reports.hook_error)
+        reports = self.ledger.reports
+        hooks = bind(
+            request.trace, request.client_trace, self.options.trace, reports.hook_error, reports.transport_hooks
+        )
         site = self.watch.site()
         attempt = 0
         while True:

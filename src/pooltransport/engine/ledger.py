@@ -228,7 +228,7 @@ class Ledger:
         """A response was dropped unclosed: called by a finalizer, anywhere."""
         if lease.end() and not self.is_inherited(lease):
             lease.dropped_at = self.now()
-            if leaks.is_rescuing():
+            if leaks.is_rescue():
                 lease.found = LeakFound.RESCUE
             self._dropped.append(lease)
             self.kick()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pooltransport.lease import Lease
     from pooltransport.models import Request
     from pooltransport.options import TransportOptions
+    from pooltransport.trace import Hooks
 
     from .clocks import Clocks
 
@@ -58,16 +59,20 @@ async def send(
     return None if upload is None else upload.head
 
 
-def _tell_headers(hooks: object, data: bytes) -> None:
-    tell = hooks.tell  # type: ignore[attr-defined]
-    if hooks.wants("wrote_header_field"):  # type: ignore[attr-defined]
-        fields: dict[str, list[str]] = {}
-        for line in data.split(b"\r\n")[1:-2]:
-            name, _, value = line.decode("latin-1").partition(": ")
-            fields.setdefault(name, []).append(value)
-        for name, values in fields.items():
-            tell("wrote_header_field", WroteHeaderFieldInfo(name, tuple(values)))
-    tell("wrote_headers", WroteHeadersInfo(len(data)))
+def _tell_headers(hooks: Hooks, data: bytes) -> None:
+    if hooks.wants("wrote_header_field"):
+        text = data.decode("latin-1")
+        pairs = [line.partition(": ") for line in text[text.index("\r\n") + 2 : -4].split("\r\n")]
+        if len({name for name, _, _ in pairs}) == len(pairs):
+            for name, _, value in pairs:
+                hooks.tell("wrote_header_field", WroteHeaderFieldInfo(name, (value,)))
+        else:
+            fields: dict[str, list[str]] = {}
+            for name, _, value in pairs:
+                fields.setdefault(name, []).append(value)
+            for name, values in fields.items():
+                hooks.tell("wrote_header_field", WroteHeaderFieldInfo(name, tuple(values)))
+    hooks.tell("wrote_headers", WroteHeadersInfo(len(data)))
 
 
 async def _await_continue(lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent, timeout: float) -> Head | None:

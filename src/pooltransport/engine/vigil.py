@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from .clocks import Clocks
     from .engine import Engine
 
-_FIRST_LOOK = 0.01  # s, of who waits alone; the next after four times as long each
-_SELDOM = 0.1  # s more between looks for each other waiter: ten thousand of them must cost little
+_FIRST_LOOK = 0.01  # s; the next after four times as long each
+_FIRST_AFTER_A_FIND = 0.002  # s, if the last look found garbage
+_A_FEW = 8  # waiters; more of them look more seldom each: ten thousand must cost little
+_LONGEST_PAUSE = 1.0
 _LAST_LOOK = 0.5  # s before the timeout, or a quarter of the wait if that is less
 _YOUNG, _ALL = 1, 2
 _YOUNG_IN_VAIN = 1.0
@@ -47,13 +49,15 @@ class _Collector:
         self._young_at = self._all_at = 0.0  # not before
         self._took = 0.0
         self._in_vain = 0
+        self.found = False  # something, the last time
 
     def young(self) -> None:
         """Collect what was made lately."""
         now = time.monotonic()
         if now >= self._young_at:
             self._young_at = now + _YOUNG_IN_VAIN
-            if leaks.collect(_YOUNG):
+            self.found = bool(leaks.collect(_YOUNG))
+            if self.found:
                 self._young_at = 0.0
 
     def everything(self, *, on_loop: bool, always: bool, is_last: bool) -> None:
@@ -66,6 +70,7 @@ class _Collector:
         self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
         found = leaks.collect(_ALL)
         self._took = time.monotonic() - now
+        self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
         self._all_at = now + min(_REST * self._took * 2**self._in_vain, _LONGEST_REST)
 
@@ -93,9 +98,9 @@ class Vigil:
         self._engine = engine
         self._waiter = waiter
         self._clocks = clocks
-        many = max(engine.ledger.pool.waiting_count, 1)
-        self._pause = _FIRST_LOOK * many
-        self._longest = 1 + _SELDOM * many
+        seldom = max(engine.ledger.pool.waiting_count / _A_FEW, 1.0)
+        self._pause = seldom * (_FIRST_AFTER_A_FIND if _collector.found else _FIRST_LOOK)
+        self._longest = seldom * _LONGEST_PAUSE
         self._look_at = waiter.since + self._pause
         self._last_done = self._looked = False
         self._touched = -1

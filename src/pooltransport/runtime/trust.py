@@ -174,7 +174,9 @@ def _load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
             problems.append(f"{directory!r}: {_reason(error)}")
     # Go skips what it cannot read, and then trusts nobody without a word. That is said here.
     if settings.origin != TRUSTSTORE and not context.cert_store_stats()["x509"]:
-        raise ConfigError(f"{settings.origin}: no certificate of an authority could be read: {'; '.join(problems)}")
+        raise ConfigError(
+            f"{settings.origin}: no certificate of an authority could be read: {'; '.join(problems)}", "PTC112"
+        )
 
 
 def _load_directory(context: ssl.SSLContext, directory: str) -> None:
@@ -200,7 +202,7 @@ def _load_client_cert(context: ssl.SSLContext, file: str, key: str | None, passw
         reason = _reason(error)
         if password is not None and isinstance(error, ssl.SSLError) and "PEM lib" in str(error):
             reason = "the private key is broken, or the password does not open it"  # OpenSSL does not say which
-        raise ConfigError(f"client_cert: {files} cannot be used: {reason}") from error
+        raise ConfigError(f"client_cert: {files} cannot be used: {reason}", "PTC112") from error
 
 
 def _reason(error: OSError) -> str:

@@ -1,0 +1,82 @@
+"""How a suspicious option is told of: as a `PoolConfigWarning` at the caller's line, and to a logger.
+
+1. Once for each line: the caller's own warning registry decides, as for every warning, so that filters work as
+   everywhere, and those of a test are a test's own.
+2. The logger `pooltransport.config` gets it only where somebody set up logging: else the same words would be on
+   standard error twice. `extra`: `code`, `option`, `site` (``file:line``).
+3. What a `TransportOptions` said when it was made is not said again when a transport is made from it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .errors import PoolConfigWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
+
+    from .config_checks import ConfigFinding
+
+_OURS = __name__.partition(".")[0] + "."
+_DEMO = _OURS + "demo."  # an application like any other
+_MOST_LINES = 1000
+
+_logged: dict[tuple[str, str], None] = {}
+
+
+def tell(findings: Iterable[ConfigFinding], ignored: tuple[str, ...] = ()) -> None:
+    """Warn of `findings` at the line that called us, `ignored` modules left out.
+
+    Raises the warning if a filter makes an error of it.
+    """
+    found = list(findings)
+    if not found:
+        return
+    frame, via = _caller(ignored)
+    if via == "from_options":
+        return
+    names = {} if frame is None else frame.f_globals
+    where = ("<unknown>", 1) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    for finding in found:
+        tell_at(finding, *where, names)
+
+
+def tell_at(finding: ConfigFinding, filename: str, line: int, names: dict[str, Any]) -> None:
+    """Warn of `finding` at that line of a module. `names`: the module's globals, in which warnings keep count."""
+    import warnings  # noqa: PLC0415 - only who has something to be told pays for it
+
+    _log(finding, f"{filename}:{line}")
+    registry = names.setdefault("__warningregistry__", {})
+    module = names.get("__name__") or filename  # None would say nothing at all
+    warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, module, registry)
+
+
+def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
+    """Return the first frame that is neither ours nor in one of the `ignored` modules, and what of ours it called."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way to look at a stack
+    via = ""
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or ""
+        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
+        if not ours and not (ignored and module.startswith(ignored)):
+            break
+        via = frame.f_code.co_name
+        frame = frame.f_back
+    return frame, via
+
+
+def _log(finding: ConfigFinding, site: str) -> None:
+    logging = sys.modules.get("logging")
+    if logging is None or (finding.code, site) in _logged:
+        return
+    logger = logging.getLogger("pooltransport.config")
+    if not logger.hasHandlers():
+        return
+    if len(_logged) >= _MOST_LINES:
+        _logged.clear()
+    _logged[finding.code, site] = None
+    extra = {"code": finding.code, "option": finding.option, "site": site}
+    logger.warning("%s", finding, extra=extra)
