@@ -102,16 +102,16 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str, tables: Tables) -> None:
+def transport_made(transport: Any, line: str, tables: Tables) -> None:
     """Count a transport that somebody made at `line`; `tables` are its counters."""
     here = _here()
     here.transports[next(here.numbers)] = transport
     _count(here, transport)
     _note_line(here, transport, line, tables)
-    _warn_of_churn(here, type(transport).__name__, line)
+    _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
 
 
-def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
     """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
     with here.mutex:
         many = here.churn.note_creation(line, time.monotonic())
@@ -119,7 +119,7 @@ def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
-        tell_at(churn_finding(kind, many, line), *where, _registry)
+        tell_at(churn_finding(kind, many, line), *where, _registry, name)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:

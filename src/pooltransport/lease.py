@@ -159,6 +159,7 @@ class Lease:
         "acquired_at",
         "bytes_expected",
         "bytes_read",
+        "bytes_sent",
         "conn",
         "detail",
         "dropped_at",
@@ -215,6 +216,7 @@ class Lease:
         self.reading_since = 0.0  # 0: nobody waits for the server
         self.waited = 0.0  # seconds that readers waited for the server, in all
         self.bytes_read = 0
+        self.bytes_sent = 0  # header and body of the request, as far as it was sent when the answer came
         self.bytes_expected: int | None = None
         self.is_stream = False  # declared to be held for long
         self.overdue: Activity | None = None  # as which it was spoken of

@@ -171,25 +171,29 @@ def _name_of(found: object, response: object) -> str:
     return f"a {type(found).__qualname__}{size}"
 
 
-def log_overdue(report: OverdueReport) -> None:
+def log_overdue(report: OverdueReport, pool_name: str | None) -> None:
     """Tell the logger: loudly if nobody works on it."""
     import logging  # noqa: PLC0415 - as below
 
     level = logging.WARNING if report.activity == Activity.IDLE_HOLDER.value else logging.INFO
-    logging.getLogger("pooltransport.leak").log(level, "%s", report.message, extra=_extra(report))
+    logging.getLogger("pooltransport.leak").log(level, "%s", report.message, extra=_extra(report, pool_name))
 
 
-def log_not_a_leak(report: OverdueReport, held: float) -> None:
+def log_not_a_leak(report: OverdueReport, held: float, pool_name: str | None) -> None:
     """Take back what was said of a lease that has ended after all."""
     import logging  # noqa: PLC0415 - as below
 
     text = f"response closed after {held:.1f} s, not a leak: {report.method} {report.origin}, opened at {report.site}"
-    logging.getLogger("pooltransport.leak").info("%s", text, extra=_extra(report))
+    logging.getLogger("pooltransport.leak").info("%s", text, extra=_extra(report, pool_name))
 
 
-def _extra(report: LeakReport | OverdueReport) -> dict[str, object]:
-    """The fields of a report under names that a log record does not have itself."""
-    extra = report._asdict()
+def _extra(report: LeakReport | OverdueReport, pool_name: str | None) -> dict[str, object]:
+    """The fields of a report under names that a log record does not have itself (docs/logging.md)."""
+    extra: dict[str, object] = {
+        "pool_name": pool_name,
+        "code": "PT-LEAK" if type(report) is LeakReport else "PT-OVERDUE",
+    }
+    extra |= report._asdict()
     del extra["message"]
     extra["leak_thread"] = extra.pop("thread")
     extra["leak_task"] = extra.pop("task")
@@ -197,11 +201,11 @@ def _extra(report: LeakReport | OverdueReport) -> dict[str, object]:
     return extra
 
 
-def warn_response(report: LeakReport) -> None:
+def warn_response(report: LeakReport, pool_name: str | None) -> None:
     """Tell the logger and the warnings filter."""
     import logging  # noqa: PLC0415 - only a leak pays for it
 
-    logging.getLogger("pooltransport.leak").warning("%s", report.message, extra=_extra(report))
+    logging.getLogger("pooltransport.leak").warning("%s", report.message, extra=_extra(report, pool_name))
     filename, _, line = report.site.rpartition(":")
     warn(report.message, UnclosedResponseWarning, filename or "<unknown>", int(line or 1))
 

@@ -240,6 +240,7 @@ class Engine:
             self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
+        lease.bytes_sent = sent.bytes_written
         lease.headers_at = self.now()
         lease.headers = head.headers
         if exchange.upgraded:

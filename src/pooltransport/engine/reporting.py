@@ -103,7 +103,7 @@ class Reporter:
         if hooks is not None:
             hooks.tell("leaked", report)
         if loud:
-            reports.warn_response(report)
+            reports.warn_response(report, ledger.options.name)
 
     def overdue(self, lease: Lease, activity: Activity) -> None:
         """A lease is held for long. Not under the mutex."""
@@ -117,7 +117,7 @@ class Reporter:
             hooks.tell("lease_overdue", report)
         _, loud = self._overdue.count(f"{report.site} {activity.value}", now)
         if loud:
-            reports.log_overdue(report)
+            reports.log_overdue(report, self._ledger.options.name)
 
     def ended(self, lease: Lease) -> None:
         """A lease that was spoken of has ended after all: it was no leak."""
@@ -128,7 +128,7 @@ class Reporter:
     def _tell_ended(self, lease: Lease, activity: Activity) -> None:
         now = self._ledger.now()
         report: OverdueReport = reports.make_overdue(lease, activity, now)
-        reports.log_not_a_leak(report, now - lease.acquired_at)
+        reports.log_not_a_leak(report, now - lease.acquired_at, self._ledger.options.name)
 
 
 def left_open(lease: Lease, found: LeakFound, now: float) -> Lease:
