@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parent.parent.parent
 
 ERROR = "pooltransport_leaks = error"
 
@@ -390,3 +395,16 @@ def test_filters_alone_do_not_see_it(suite):
     result.stdout.fnmatch_lines(
         ["    Fix: `with client.send(request, stream=True) as response:` (or response.close())."]
     )
+
+
+def test_the_page_shows_what_really_happens(suite, servers):
+    page = (ROOT / "docs" / "testing.md").read_text()
+    (module,) = re.findall(r"^```text\n# test_billing.py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (said,) = re.findall(r"^\$ pytest\n_+ ERROR at .*?_\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (setting,) = re.findall(r"^\[tool.pytest.ini_options\]\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    suite.set(setting.replace('"', ""))
+    suite.pytester.makepyfile(test_billing=module.replace("https://api.example.com", servers[1]))
+    result = suite.run(passed=1, errors=1)
+    patterns = [re.sub(r"https://\S+|/home/me|\d+\.\d+|of \d+|:\d+ in", "*", line) for line in said.splitlines()]
+    patterns = [pattern.replace("[200]", "[[]200[]]") for pattern in patterns]
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_invoice *", *patterns])
