@@ -108,7 +108,7 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str, owner: Any) -> None:
+def transport_made(transport: Any, line: str, owner: Any) -> None:
     """Count a transport that somebody made at `line`; `owner` has its counters, and may outlive it."""
     here = _here()
     number = next(here.numbers)
@@ -116,10 +116,10 @@ def transport_made(transport: object, line: str, owner: Any) -> None:
     here.owners[number] = owner
     _count(here, transport)
     _note_line(here, transport, line, owner.pool.counts)
-    _warn_of_churn(here, type(transport).__name__, line)
+    _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
 
 
-def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
     """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
     with here.mutex:
         many = here.churn.note_creation(line, time.monotonic())
@@ -127,7 +127,7 @@ def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
-        tell_at(churn_finding(kind, many, line), *where, _registry)
+        tell_at(churn_finding(kind, many, line), *where, _registry, name)
 
 
 def transport_dropped() -> None:
