@@ -131,7 +131,9 @@ def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) 
         if finding.id in {"R1", "R5", "R9"} and any(
             key.origin in text for text in (*finding.evidence, *finding.against)
         ):
-            notes.append(f"likely cause: {finding.cause} ({finding.confidence}, {finding.id}); {finding.evidence[0]}")
+            # What is held now says more here than what was dropped before.
+            evidence = next((text for text in finding.evidence if " held " in text), finding.evidence[0])
+            notes.append(f"likely cause: {finding.cause} ({finding.confidence}, {finding.id}); {evidence}")
             notes += [f"  against it: {text}" for text in finding.against]
             break
     notes += [
