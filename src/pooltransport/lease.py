@@ -64,6 +64,11 @@ class Site(NamedTuple):
         return f"{self.code.co_filename}:{self.line}"
 
 
+def name_of(site: Site | None) -> str:
+    """Return ``file:line``, or that nobody knows."""
+    return "a line that was not recorded" if site is None else str(site)
+
+
 def _line(code: CodeType, lasti: int) -> int:
     for start, end, line in code.co_lines():
         if start <= lasti < end and line is not None:
@@ -185,6 +190,7 @@ class Lease:
     """One use of one connection, from its delivery to its return."""
 
     __slots__ = (
+        "_declared",
         "_latch",
         "acquired_at",
         "bytes_expected",
@@ -199,7 +205,6 @@ class Lease:
         "holder",
         "hooks",
         "id",
-        "is_stream",
         "method",
         "moved_at",
         "opened_at",
@@ -245,7 +250,7 @@ class Lease:
         self.waited = 0.0  # seconds that readers waited for the server, in all
         self.bytes_read = 0
         self.bytes_expected: int | None = None
-        self.is_stream = False  # declared to be held for long
+        self._declared: bool | None = None  # None: nobody has said, its headers tell
         self.overdue: Activity | None = None  # as which it was spoken of
         self.found = LeakFound.GC
         self.detail: Detail | None = None
@@ -261,6 +266,19 @@ class Lease:
         return not self._latch.locked()
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it is meant to be held for long: as its caller says, or else if it is a stream of events."""
+        if self._declared is None:
+            if not self.headers_at:
+                return False
+            self._declared = _is_event_stream(self.headers)
+        return self._declared
+
+    @is_stream.setter
+    def is_stream(self, declared: bool) -> None:
+        self._declared = declared
+
+    @property
     def is_unread(self) -> bool:
         """Whether the headers are there and nobody reads at this moment."""
         return bool(self.headers_at) and not self.reading_since and not self.is_stream
@@ -274,32 +292,27 @@ def activity_of(lease: Lease, now: float, threshold: float) -> Activity:
     """Judge what goes on in a lease: who has not moved for `threshold` seconds, the server or the reader."""
     if now - lease.acquired_at < threshold:
         return Activity.RECENT
-    if lease.is_stream or _is_event_stream(lease):
+    if lease.is_stream:
         return Activity.DECLARED_STREAM
-    if not lease.headers_at or lease.reading_since:
-        since = lease.reading_since or lease.moved_at
-        if now - since >= threshold or _is_slow(lease, now):
-            return Activity.SLOW_SERVER
-        return Activity.PROGRESSING
+    if not lease.headers_at:
+        return Activity.SLOW_SERVER if now - lease.moved_at >= threshold else Activity.PROGRESSING
+    since = lease.reading_since
+    if since and now - since >= threshold:
+        return Activity.SLOW_SERVER
     if lease.unread_for(now) >= threshold:
         return Activity.IDLE_HOLDER
     life = now - lease.headers_at
-    if lease.waited > life / 2 and _is_slow(lease, now):
+    waited = lease.waited + (now - since if since else 0.0)
+    if waited > life / 2 and lease.bytes_read < _TOO_SLOW * life:
         return Activity.SLOW_SERVER
     # When the reader did not wait for the server, it was away.
     was_there = lease.read_at and life >= threshold
-    return Activity.SLOW_READER if was_there and lease.waited < life / 10 else Activity.PROGRESSING
+    return Activity.SLOW_READER if was_there and waited < life / 10 else Activity.PROGRESSING
 
 
-def _is_event_stream(lease: Lease) -> bool:
-    if not lease.is_stream:
-        values = (value for name, value in lease.headers if name.lower() == b"content-type")
-        lease.is_stream = any(value.lower().startswith(b"text/event-stream") for value in values)
-    return lease.is_stream
-
-
-def _is_slow(lease: Lease, now: float) -> bool:
-    return bool(lease.headers_at) and lease.bytes_read < _TOO_SLOW * (now - lease.headers_at)
+def _is_event_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    values = (value for name, value in headers if name.lower() == b"content-type")
+    return any(value.lower().startswith(b"text/event-stream") for value in values)
 
 
 def describe(lease: Lease, now: float, threshold: float) -> LeaseStats:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport import leaks
 from pooltransport.errors import PoolDeadlock
+from pooltransport.lease import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -200,8 +201,7 @@ def deadlocked(engine: Engine, waiter: Waiter[Any], *, certain: bool) -> list[Le
 def _text(engine: Engine, waiter: Waiter[Any], held: Iterable[Lease]) -> str:
     sites: dict[str, int] = {}
     for lease in held:
-        name = str(lease.site) if lease.site is not None else "a line that was not recorded"
-        sites[name] = sites.get(name, 0) + 1
+        sites[name_of(lease.site)] = sites.get(name_of(lease.site), 0) + 1
     told = ", ".join(f"{count} opened at {site}" for site, count in sites.items())
     limit = engine.options.max_conns_per_host or engine.options.max_conns
     return (
