@@ -149,12 +149,17 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
+def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:
+    """Return what is in `table`, although other threads add to it: its own iterators would raise."""
+    return {ref.key: value for ref in table.valuerefs() if (value := ref()) is not None}
+
+
 # -- what observers ask --------------------------------------------------------------------------
 
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    return tuple(transport for _, transport in sorted(_here().transports.items()))
+    return tuple(transport for _, transport in sorted(_alive(_here().transports).items()))
 
 
 def process_stats() -> tuple[PoolStats, ...]:
