@@ -52,6 +52,7 @@ ROOMS = {
     "census": "census",
     "resolver": "resolver",
     "trace": "ground",
+    "observers": "ground",
     "stats": "ground",
     "options": "ground",
     "option_checks": "ground",

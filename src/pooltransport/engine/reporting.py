@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pooltransport import leaks, reports
+from pooltransport import census, leaks, observers, reports
 from pooltransport.lease import name_of
 from pooltransport.stats import Activity, CloseReason, LeakFound
 from pooltransport.trace import ConnClosedInfo, Hooks
@@ -61,9 +61,16 @@ class Reporter:
         if later:
             self._words.append(partial(self.closed, conn, reason, later=False))
             return
+        if observers.anybody:
+            age = self._ledger.now() - conn.created
+            self.observed(observers.Closed(conn.key.host, age, conn.requests_served))
         hooks = conn.hooks if conn.hooks is not None else self.transport_hooks
         if hooks is not None:
             hooks.tell("conn_closed", ConnClosedInfo(conn.info(self._ledger.now()), reason, reason.initiator))
+
+    def observed(self, event: observers.Dialed | observers.Closed) -> None:
+        """Tell observers of it at the next safe point."""
+        self._words.append(partial(observers.tell, event, self._ledger.options))
 
     def hook_error(self, name: str, error: Exception) -> None:
         """Count a hook that raised, and log it once for each hook."""
@@ -78,6 +85,7 @@ class Reporter:
 
     def transport_dropped(self, what: str, site: Site | None, sockets: int) -> None:
         """The transport was dropped unclosed, by a finalizer; it will not speak any more itself."""
+        census.transport_dropped()
         leaks.pending.append(partial(reports.warn_transport, what, site, sockets))
 
     def leak_sites(self) -> dict[str, tuple[tuple[str, int], ...]]:
