@@ -184,7 +184,7 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
     here = _here()
     # Held until the end, so that nothing is counted both as alive and as gone. A transport may be gone while its
     # responses, and so its connections and counters, live on.
-    alive, owners = dict(here.transports.items()), dict(here.owners.items())
+    alive, owners = _alive(here.transports), _alive(here.owners)
     with here.folding:
         while here.gone:
             _fold(here, *here.gone.popleft())
