@@ -162,12 +162,17 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
+def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:
+    """Return what is in `table`, although other threads add to it: its own iterators would raise."""
+    return {ref.key: value for ref in table.valuerefs() if (value := ref()) is not None}
+
+
 # -- what observers ask --------------------------------------------------------------------------
 
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    return tuple(transport for _, transport in sorted(_here().transports.items()))
+    return tuple(transport for _, transport in sorted(_alive(_here().transports).items()))
 
 
 def process_stats(on_error: Callable[[object, Exception], object] | None = None) -> tuple[PoolStats, ...]:
@@ -179,7 +184,7 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
     here = _here()
     # Held until the end, so that nothing is counted both as alive and as gone. A transport may be gone while its
     # responses, and so its connections and counters, live on.
-    alive, owners = dict(here.transports.items()), dict(here.owners.items())
+    alive, owners = _alive(here.transports), _alive(here.owners)
     with here.folding:
         while here.gone:
             _fold(here, *here.gone.popleft())
