@@ -48,6 +48,7 @@ ROOMS = {
     "leaks": "leaks",
     "lease": "leaks",
     "reports": "leaks",
+    "witness": "leaks",
     "diagnosis": "diagnosis",
     "census": "census",
     "resolver": "resolver",

@@ -108,7 +108,7 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str, owner: Any) -> None:
+def transport_made(transport: Any, line: str, owner: Any) -> None:
     """Count a transport that somebody made at `line`; `owner` has its counters, and may outlive it."""
     here = _here()
     number = next(here.numbers)
@@ -116,10 +116,10 @@ def transport_made(transport: object, line: str, owner: Any) -> None:
     here.owners[number] = owner
     _count(here, transport)
     _note_line(here, transport, line, owner.pool.counts)
-    _warn_of_churn(here, type(transport).__name__, line)
+    _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
 
 
-def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
     """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
     with here.mutex:
         many = here.churn.note_creation(line, time.monotonic())
@@ -127,7 +127,7 @@ def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
-        tell_at(churn_finding(kind, many, line), *where, _registry)
+        tell_at(churn_finding(kind, many, line), *where, _registry, name)
 
 
 def transport_dropped() -> None:
@@ -162,12 +162,17 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
+def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:
+    """Return what is in `table`, although other threads add to it: its own iterators would raise."""
+    return {ref.key: value for ref in table.valuerefs() if (value := ref()) is not None}
+
+
 # -- what observers ask --------------------------------------------------------------------------
 
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    return tuple(transport for _, transport in sorted(_here().transports.items()))
+    return tuple(transport for _, transport in sorted(_alive(_here().transports).items()))
 
 
 def process_stats(on_error: Callable[[object, Exception], object] | None = None) -> tuple[PoolStats, ...]:
@@ -179,7 +184,7 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
     here = _here()
     # Held until the end, so that nothing is counted both as alive and as gone. A transport may be gone while its
     # responses, and so its connections and counters, live on.
-    alive, owners = dict(here.transports.items()), dict(here.owners.items())
+    alive, owners = _alive(here.transports), _alive(here.owners)
     with here.folding:
         while here.gone:
             _fold(here, *here.gone.popleft())

@@ -10,7 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import census, observers
+from . import census, observers, witness
 from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine
@@ -62,7 +62,10 @@ class _TransportBase:
         self.options = options
         level = options.leak_detection
         if "leak_detection" not in options.explicit:
-            level = os.environ.get(LEAK_DETECTION_VARIABLE) or ("full" if sys.flags.dev_mode else level)
+            fallback = "full" if sys.flags.dev_mode else level
+            if (onlooker := witness.current) is not None:
+                fallback = onlooker.leak_detection
+            level = os.environ.get(LEAK_DETECTION_VARIABLE) or fallback
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)} [PTC117]")
         self._engine = Engine(
@@ -74,6 +77,8 @@ class _TransportBase:
         drop = partial(self._engine.ledger.abandon_all, type(self).__name__)
         self._guard = Guard(drop, self._site)
         census.transport_made(self, str(self._site), self._engine.ledger)
+        if (onlooker := witness.current) is not None:
+            self._engine.ledger.reports.scope = onlooker.transport_made(self)
 
     def _find_runtime(self) -> Runtime:
         raise AssertionError("each colour says where it runs")
@@ -126,6 +131,19 @@ class _TransportBase:
         stats = self._engine.ledger.snapshot()
         state = "closed" if self._engine.is_closed else f"{stats.active} active, {stats.idle} idle"
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
+
+
+def broken_invariant(transport: _TransportBase) -> str | None:
+    """Return which of the pool's invariants does not hold, or None. Work grows with everything there is: for tests."""
+    ledger = transport._engine.ledger  # noqa: SLF001 - the same room
+    with ledger.looking():
+        try:
+            ledger.pool.check()
+        except AssertionError as error:
+            import traceback  # noqa: PLC0415 - see above
+
+            return str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    return None
 
 
 def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:

@@ -36,24 +36,33 @@ def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Mutant(NamedTuple):
-    """A rules file with one thing wrong: `change` says what, in the rule called `rule`."""
+    """A rules file with one thing wrong: `change` says what, in the rule called `rule`.
+
+    `brief` is the same without the alerts that have nothing to do with it: quicker to look at.
+    """
 
     rule: str
     change: str
     text: str
+    brief: str
 
 
-_RULE = re.compile(r"^  - (?:alert|record): (\S+)\n(?:    .*\n)+", re.MULTILINE)
+_RULE = re.compile(r"^  - (alert|record): (\S+)\n(?:    .*\n)+", re.MULTILINE)
 
 
 def mutants(rules: str) -> Iterator[Mutant]:
     """Make every mutant of a rules file."""
-    for rule in _RULE.finditer(rules):
+    found = list(_RULE.finditer(rules))
+    head = rules[: found[0].start()]
+    recorded = "".join(rule.group() for rule in found if rule.group(1) == "record")
+    for rule in found:
         for start, end, new in _changes(rule.group()):
             old = rule.group()[start:end]
+            changed = rule.group()[:start] + new + rule.group()[end:]
             line = rule.group().count("\n", 0, start)
-            text = rules[: rule.start() + start] + new + rules[rule.start() + end :]
-            yield Mutant(rule.group(1), f"line {line}: {old!r} -> {new!r}", text)
+            text = rules[: rule.start()] + changed + rules[rule.end() :]
+            brief = text if rule.group(1) == "record" else head + recorded + changed
+            yield Mutant(rule.group(2), f"line {line}: {old!r} -> {new!r}", text, brief)
 
 
 def _changes(text: str) -> Iterator[tuple[int, int, str]]:
@@ -76,6 +85,13 @@ def _changes(text: str) -> Iterator[tuple[int, int, str]]:
         values = found.group(3).split("|")
         for value in values:
             yield *found.span(3), "|".join(other for other in values if other != value) or "another"
+    for found in re.finditer(r"(sum|max) by .*", text):
+        for other in {"sum": ("max",), "max": ("sum", "min")}[found.group(1)]:
+            # Whether there is anything at all, sum and greatest say alike.
+            if not (found.group().endswith(" > 0") and "$value" not in text) and (
+                not found.group().endswith(" > 0)") or other != "sum"
+            ):
+                yield *found.span(1), other
     for old, others in _WORDS.items():
         for found in re.finditer(re.escape(old), text):
             for new in others:
@@ -85,6 +101,8 @@ def _changes(text: str) -> Iterator[tuple[int, int, str]]:
 _WORDS = {
     "1 - (": ("(",),
     "(0.99,": ("(0.9,", "(0.5,"),
+    ", server_port": ("",),
+    ", instance": ("",),
     "\n/\n": ("\n*\n",),
     "and on (": ("or on (", "unless on ("),
     "\nor\n": ("\nand\n", "\nunless\n"),

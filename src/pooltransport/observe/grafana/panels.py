@@ -158,14 +158,14 @@ _LATENCY = (
     Panel(
         "Dials by phase",
         _quantiles("pooltransport_dial_phase_duration_seconds", by="pooltransport_dial_phase"),
-        "Opt-in.",
+        "Opt-in: details=True.",
         "s",
         width=6,
     ),
     Panel(
         "Look-ups",
         _quantiles("dns_lookup_duration_seconds", PROCESS, by="dns_question_name"),
-        "Opt-in.",
+        "Opt-in: details=True.",
         "s",
         width=6,
     ),
@@ -266,7 +266,7 @@ _KERNEL = (
                 "{{pooltransport_socket_state}}",
             ),
         ),
-        "Opt-in. Runbook port-exhaustion.",
+        "Opt-in: kernel=True. Runbook port-exhaustion.",
         stacked=True,
     ),
     Panel(
@@ -275,7 +275,7 @@ _KERNEL = (
             Target(f"max by (server_address) (pooltransport_kernel_ports_used{{{_HOST}}})", "{{server_address}}"),
             Target(f"max (pooltransport_kernel_ports_limit{{{PROCESS}}})", "limit", line=True),
         ),
-        "Opt-in. Runbook port-exhaustion.",
+        "Opt-in: kernel=True. Runbook port-exhaustion.",
     ),
     Panel(
         "File descriptors",
@@ -307,8 +307,20 @@ _RUNTIME = (
         (Target(_rate("pooltransport_hook_errors_total", PROCESS, "pooltransport_hook"), "{{pooltransport_hook}}"),),
         unit="ops",
     ),
-    Panel("Request bodies", _quantiles("http_client_request_body_size_bytes"), "Opt-in.", unit="bytes", width=12),
-    Panel("Response bodies", _quantiles("http_client_response_body_size_bytes"), "Opt-in.", unit="bytes", width=12),
+    Panel(
+        "Request bodies",
+        _quantiles("http_client_request_body_size_bytes"),
+        "Opt-in: details=True.",
+        unit="bytes",
+        width=12,
+    ),
+    Panel(
+        "Response bodies",
+        _quantiles("http_client_response_body_size_bytes"),
+        "Opt-in: details=True.",
+        unit="bytes",
+        width=12,
+    ),
 )
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
