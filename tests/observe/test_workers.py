@@ -188,7 +188,7 @@ def test_no_sum_ever_goes_down(tmp_path_factory, steps):
 def test_forked_children_have_files_of_their_own_and_keep_no_lock_of_the_parents(tmp_path, fork):
     """The parent counts 3 and ends while its child lives: its gauges vanish, what it counted stays."""
     code = f"""
-import ctypes, os, sys
+import ctypes, os, sys, time
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from test_workers import Worker
 parent = Worker(sys.argv[1], 3)
@@ -198,7 +198,10 @@ if {fork} == 0:
     os.close(write)
     os.read(read, 1)  # until the parent has ended
     parent.counted = 10
-    print(parent.scrape(), flush=True)
+    until = time.monotonic() + 10  # the pipe may be closed before the lock is let go
+    while (shown := parent.scrape())[1] > 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    print(shown, flush=True)
     os._exit(0)
 os._exit(0)  # killed: no exit handler runs
 """
