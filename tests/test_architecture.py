@@ -22,6 +22,7 @@ ROOMS = {
     "testing": "testing",
     "roundtripper": "roundtripper",
     "transport": "transport",
+    "colours": "transport",
     "response": "transport",
     "pieces": "transport",
     "duplex": "transport",
