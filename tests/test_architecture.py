@@ -53,6 +53,7 @@ ROOMS = {
     "census": "census",
     "resolver": "resolver",
     "trace": "ground",
+    "observers": "ground",
     "stats": "ground",
     "options": "ground",
     "option_checks": "ground",

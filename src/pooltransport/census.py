@@ -27,7 +27,7 @@ from .core.tally import stats_of_counts
 from .stats import ClientStats
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from .stats import PoolStats
 
@@ -66,6 +66,10 @@ class _Census:
         self.numbers = itertools.count(1)
         self.gone: deque[tuple[str | None, Tables, HostCounts]] = deque()
         self.folded: dict[str | None, tuple[Tables, HostCounts]] = {}
+        self.folding = _thread.allocate_lock()
+        self.owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.drops: deque[None] = deque()
+        self.dropped = 0
         self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
         self.made = 0
         self.mutex = _thread.allocate_lock()
@@ -84,6 +88,8 @@ def _here() -> _Census:
         old, _census = _census, _Census()
         for number, transport in sorted(old.transports.items()):
             _census.transports[number] = transport
+        for number, owner in sorted(old.owners.items()):
+            _census.owners[number] = owner
         _census.numbers = old.numbers
     return _census
 
@@ -102,12 +108,14 @@ def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> Non
         _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: Any, line: str, tables: Tables) -> None:
-    """Count a transport that somebody made at `line`; `tables` are its counters."""
+def transport_made(transport: Any, line: str, owner: Any) -> None:
+    """Count a transport that somebody made at `line`; `owner` has its counters, and may outlive it."""
     here = _here()
-    here.transports[next(here.numbers)] = transport
+    number = next(here.numbers)
+    here.transports[number] = transport
+    here.owners[number] = owner
     _count(here, transport)
-    _note_line(here, transport, line, tables)
+    _note_line(here, transport, line, owner.pool.counts)
     _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
 
 
@@ -120,6 +128,11 @@ def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> Non
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
         tell_at(churn_finding(kind, many, line), *where, _registry, name)
+
+
+def transport_dropped() -> None:
+    """Count a transport that was dropped with connections; called by a finalizer."""
+    _here().drops.append(None)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:
@@ -149,28 +162,66 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
+def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:
+    """Return what is in `table`, although other threads add to it: its own iterators would raise."""
+    return {ref.key: value for ref in table.valuerefs() if (value := ref()) is not None}
+
+
 # -- what observers ask --------------------------------------------------------------------------
 
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    return tuple(transport for _, transport in sorted(_here().transports.items()))
+    return tuple(transport for _, transport in sorted(_alive(_here().transports).items()))
 
 
-def process_stats() -> tuple[PoolStats, ...]:
+def process_stats(on_error: Callable[[object, Exception], object] | None = None) -> tuple[PoolStats, ...]:
     """Return the statistics of each live transport, and for each name one more, whose gauges are 0, with the
     counters of those that are gone: the sum of a counter over all of them never goes down.
+
+    A transport whose `stats()` raises is left out, and `on_error` told, if it is given; else it raises here.
     """
     here = _here()
-    alive = tuple(transport.stats() for transport in transports())
-    while here.gone:
-        name, tables, rest = here.gone.popleft()
-        into, others = here.folded.setdefault(name, ({}, HostCounts()))
-        rest.fold(others)
-        for host, counts in tables.items():
-            known = host in into or len(into) < _MOST_HOSTS
-            counts.fold(into.setdefault(host, HostCounts()) if known else others)
-    return alive + tuple(stats_of_counts(name, *folded) for name, folded in tuple(here.folded.items()))
+    # Held until the end, so that nothing is counted both as alive and as gone. A transport may be gone while its
+    # responses, and so its connections and counters, live on.
+    alive, owners = _alive(here.transports), _alive(here.owners)
+    with here.folding:
+        while here.gone:
+            _fold(here, *here.gone.popleft())
+        gone = tuple(stats_of_counts(name, *folded) for name, folded in here.folded.items())
+    found = []
+    for number in sorted({*alive, *owners}):
+        asked = alive.get(number)
+        try:
+            found.append(_snapshot_of(owners[number]) if asked is None else asked.stats())
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(asked, error)
+    return (*found, *gone)
+
+
+def _snapshot_of(owner: Any) -> PoolStats:
+    owner.check_process()
+    return owner.snapshot()  # type: ignore[no-any-return]
+
+
+def _fold(here: _Census, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    into, others = here.folded.setdefault(name, ({}, HostCounts()))
+    rest.fold(others)
+    for host, counts in tables.items():
+        known = host in into or len(into) < _MOST_HOSTS
+        counts.fold(into.setdefault(host, HostCounts()) if known else others)
+
+
+def dropped() -> int:
+    """Return how many transports were dropped with connections and without being closed."""
+    here = _here()
+    with here.folding:
+        while here.drops:
+            here.drops.popleft()
+            here.dropped += 1
+        return here.dropped
 
 
 def clients() -> ClientStats:

@@ -62,11 +62,6 @@ class LeakLog:
             row[1] = now
         return count, loud
 
-    def worst(self) -> tuple[tuple[str, int], ...]:
-        """Return the lines and their counts, most first."""
-        rows = [(site, int(count)) for site, (count, _) in tuple(self._sites.items())]
-        return tuple(sorted(rows, key=lambda row: -row[1]))
-
 
 class Outbox:
     """Words to be said at a safe point: each once, by one thread at a time.
@@ -105,14 +100,19 @@ class Outbox:
 
 def warn(message: str, category: type[Warning], filename: str, line: int) -> None:
     """Tell the warnings filter of something at `filename` and `line`, at a safe point."""
-    import warnings  # noqa: PLC0415 - as above
+    import warnings  # noqa: PLC0415 - only who is warned pays for it
 
     try:
         warnings.warn_explicit(message, category, filename, line)
-    except Warning as error:
-        # A filter made an error of it. It belongs to who dropped the response, and not to the innocent
-        # caller at this safe point: raised in a finalizer, it goes to `sys.unraisablehook`.
-        _Finalizer(error.with_traceback(None))
+    except Exception as error:  # noqa: BLE001 - a filter made an error of it, or a `showwarning` of the user's failed
+        hand_over(error)
+
+
+def hand_over(error: Exception) -> None:
+    """Give `error` to `sys.unraisablehook`: it belongs to who dropped the response, or to who set up the loggers,
+    and not to the innocent caller at this safe point.
+    """
+    _Finalizer(error.with_traceback(None))
 
 
 class _Finalizer:
@@ -120,7 +120,7 @@ class _Finalizer:
 
     __slots__ = ("_error",)
 
-    def __init__(self, error: Warning) -> None:
+    def __init__(self, error: Exception) -> None:
         self._error = error
 
     def __del__(self) -> None:

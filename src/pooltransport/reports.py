@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import UnclosedResponseWarning, UnclosedTransportWarning
-from .leaks import warn
+from .leaks import hand_over, warn
 from .lease import Detail, task_of, thread_name
 from .stats import Activity, LeakFound
 from .trace import LeakReport, OverdueReport
@@ -173,18 +173,25 @@ def _name_of(found: object, response: object) -> str:
 
 def log_overdue(report: OverdueReport, pool_name: str | None) -> None:
     """Tell the logger: loudly if nobody works on it."""
-    import logging  # noqa: PLC0415 - as below
-
-    level = logging.WARNING if report.activity == Activity.IDLE_HOLDER.value else logging.INFO
-    logging.getLogger("pooltransport.leak").log(level, "%s", report.message, extra=_extra(report, pool_name))
+    level = "WARNING" if report.activity == Activity.IDLE_HOLDER.value else "INFO"
+    log("leak", level, report.message, _extra(report, pool_name))
 
 
 def log_not_a_leak(report: OverdueReport, held: float, pool_name: str | None) -> None:
     """Take back what was said of a lease that has ended after all."""
-    import logging  # noqa: PLC0415 - as below
-
     text = f"response closed after {held:.1f} s, not a leak: {report.method} {report.origin}, opened at {report.site}"
-    logging.getLogger("pooltransport.leak").info("%s", text, extra=_extra(report, pool_name))
+    log("leak", "INFO", text, _extra(report, pool_name))
+
+
+def log(logger: str, level: str, text: str, extra: dict[str, object], error: Exception | None = None) -> None:
+    """Tell ``pooltransport.<logger>``. A filter or a handler of the user's that raises breaks nothing."""
+    import logging  # noqa: PLC0415 - only who has something to say pays for it
+
+    found = logging.getLogger(f"pooltransport.{logger}")
+    try:
+        found.log(getattr(logging, level), "%s", text, extra=extra, exc_info=error)
+    except Exception as failure:  # noqa: BLE001 - see above
+        hand_over(failure)
 
 
 def _extra(report: LeakReport | OverdueReport, pool_name: str | None) -> dict[str, object]:
@@ -203,9 +210,7 @@ def _extra(report: LeakReport | OverdueReport, pool_name: str | None) -> dict[st
 
 def warn_response(report: LeakReport, pool_name: str | None) -> None:
     """Tell the logger and the warnings filter."""
-    import logging  # noqa: PLC0415 - only a leak pays for it
-
-    logging.getLogger("pooltransport.leak").warning("%s", report.message, extra=_extra(report, pool_name))
+    log("leak", "WARNING", report.message, _extra(report, pool_name))
     filename, _, line = report.site.rpartition(":")
     warn(report.message, UnclosedResponseWarning, filename or "<unknown>", int(line or 1))
 

@@ -10,7 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import census, witness
+from . import census, observers, witness
 from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .options import OptionsDict
     from .runtime.protocols import Runtime
     from .stats import PoolStats
+    from .trace import ConnInfo
     from .url import URL
 
 __all__ = [
@@ -75,7 +76,7 @@ class _TransportBase:
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
         drop = partial(self._engine.ledger.abandon_all, type(self).__name__)
         self._guard = Guard(drop, self._site)
-        census.transport_made(self, str(self._site), self._engine.ledger.pool.counts)
+        census.transport_made(self, str(self._site), self._engine.ledger)
         if (onlooker := witness.current) is not None:
             self._engine.ledger.reports.scope = onlooker.transport_made(self)
 
@@ -96,6 +97,13 @@ class _TransportBase:
         self._engine.ledger.safe_point(_PATIENCE)
         return snapshot(self._engine, self, detail=detail)
 
+    def connections(self) -> tuple[ConnInfo, ...]:
+        """Return what is known of each open connection: where from, where to, how old. From any thread."""
+        ledger = self._engine.ledger
+        ledger.check_process()
+        now = self._now()
+        return tuple(conn.info(now) for conn in ledger.open_conns())
+
     def close_idle_connections(self) -> None:
         """Close what is idle, and what comes back before the next request starts; abort dials that
         nobody waits for (Go CI-01 to CI-06). The transport stays usable. From any thread.
@@ -105,7 +113,8 @@ class _TransportBase:
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
-        held = self._engine.ledger.report_open(LeakFound.CLOSE)
+        held = sum(lease.is_open for lease in tuple(self._engine.ledger.leases.values()))
+        self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
             warn_transport(f"{type(self).__name__} left with {held} responses open", self._site, held)
 
@@ -171,6 +180,14 @@ class Transport(_TransportBase):
         """
         if request.body.is_async:
             raise InvalidRequest("an async iterable cannot be the body of a blocking request; use AsyncTransport")
+        if observers.anybody:
+            with observers.watching(request, self.options) as watched:
+                response = self._send(request)
+                watched.answered(response)
+            return response
+        return self._send(request)
+
+    def _send(self, request: Request) -> Response:
         began = self._now()
         head, body, got = run_sync(self._engine.round_trip(request))
         return Response(request, head, body, got, self._now() - began, self)
@@ -247,6 +264,14 @@ class AsyncTransport(_TransportBase):
 
     async def round_trip(self, request: Request) -> AsyncResponse:
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
+        if observers.anybody:
+            with observers.watching(request, self.options) as watched:
+                response = await self._send(request)
+                watched.answered(response)
+            return response
+        return await self._send(request)
+
+    async def _send(self, request: Request) -> AsyncResponse:
         began = self._now()
         head, body, got = await self._engine.round_trip(request)
         return AsyncResponse(request, head, body, got, self._now() - began, self)

@@ -57,7 +57,7 @@ class Facts(NamedTuple):
     uptime: float
     lag: float
     holders: Mapping[str, tuple[Holder, ...]]
-    leak_sites: tuple[tuple[str, int], ...]
+    leak_sites: Mapping[str, tuple[tuple[str, int], ...]]  # by origin: line, how often in all
     unread: tuple[tuple[str, int, int], ...]  # site, status, how many
     lines: tuple[Line, ...]  # that made clients or transports in the last minute
     tested: bool  # pytest runs: tests make them by the dozen
@@ -118,7 +118,10 @@ def _not_closed(facts: Facts, host: HostStats, minute: Delta | None, holders: tu
     evidence, against = [], []
     if leaks:
         evidence.append(f"{leaks} responses from {host.origin} were never closed, in the last {_span(minute)}")
-        evidence += [f"{count} of them, in all, were opened at {site}" for site, count in facts.leak_sites[:3]]
+        evidence += [
+            f"{count} of them, in all, were opened at {site}"
+            for site, count in facts.leak_sites.get(host.origin, ())[:3]
+        ]
     evidence += [
         f"{holder.many} responses from {host.origin} are held since up to {holder.age:.0f} s by {holder.site}: "
         f"nobody has read them for {holder.unread:.1f} s or more"

@@ -61,8 +61,8 @@ class History:
         self._lag = 0.0
         self._expected: float | None = None
 
-    def expect(self, at: float) -> None:
-        """The housekeeper means to come again then."""
+    def expect(self, at: float | None) -> None:
+        """The housekeeper means to come again then; None: nobody does."""
         self._expected = at
 
     def tick(self, now: float, take: Callable[[], Samples]) -> None:

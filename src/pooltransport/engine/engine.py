@@ -240,9 +240,9 @@ class Engine:
             self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)
             raise
         lease.status_code = head.status
+        lease.headers = head.headers  # before the moment that says they are there
         lease.bytes_sent = sent.bytes_written
         lease.headers_at = self.now()
-        lease.headers = head.headers
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
         return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
@@ -264,7 +264,7 @@ class Engine:
 
     def _may_retry(self, request: Request, conn: Connection, sent: Sent, error: Exception) -> bool:
         wanted = self.options.retry_stale if request.retry_stale is None else request.retry_stale
-        if not wanted or self.is_closed:
+        if not wanted or self.is_closed or conn.close_reason is CloseReason.LEASE_EXPIRED:
             return False
         return should_retry(
             Failure(

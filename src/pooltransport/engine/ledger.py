@@ -24,7 +24,8 @@ from pooltransport.stats import CloseReason, LeakFound
 
 from .clocks import SleepWatch
 from .memory import Memory
-from .reporting import Reporter, left_open
+from .mutex import Looking
+from .reporting import AT_AN_END, Reporter
 from .watching import Watcher
 
 if TYPE_CHECKING:
@@ -119,15 +120,13 @@ class Ledger:
 
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
-        with self._mutex:
-            stats = self.pool.stats(self.now())
-        if self._dropped:
-            self.kick()
-        return stats
+        with self.looking():
+            picture = self.pool.picture(self.now())
+        return picture.develop()
 
-    def looking(self) -> Any:
-        """Return the mutex, for who looks at several things of the pool at once: ``with ledger.looking():``."""
-        return self._mutex
+    def looking(self) -> Looking:
+        """Hold the mutex, to look at several things of the pool at once: ``with ledger.looking():``."""
+        return Looking(self._mutex, self.kick)
 
     def note(self, method: Callable[..., object], *args: Any) -> None:
         """Count something."""
@@ -171,10 +170,17 @@ class Ledger:
         lease.conn.hooks = lease.hooks
         self.keep_house(lease.conn.runtime)
 
+    def expire(self, lease: Lease) -> None:
+        """It was held for too long: its connection is closed. Its reader is told when it comes, or now if it waits."""
+        if lease.id in self.leases:
+            lease.overdue = None  # there is more to say of it than that it has ended
+            self.apply(self.pool.remove, lease.conn, CloseReason.LEASE_EXPIRED)
+            self._forget(lease)
+
     def _forget(self, lease: Lease) -> None:
         self.leases.pop(lease.id, None)
         if lease.overdue is not None:
-            self.reports.ended(lease)
+            self.reports.ended(lease, self.now())
         if self._on_quiet and not self.leases:
             waiting, self._on_quiet = self._on_quiet, []
             for wake in waiting:
@@ -228,7 +234,7 @@ class Ledger:
         """A response was dropped unclosed: called by a finalizer, anywhere."""
         if lease.end() and not self.is_inherited(lease):
             lease.dropped_at = self.now()
-            if leaks.is_rescue():
+            if leaks.is_rescue() and lease.found is LeakFound.GC:
                 lease.found = LeakFound.RESCUE
             self._dropped.append(lease)
             self.kick()
@@ -263,7 +269,8 @@ class Ledger:
                     if lease is None:
                         actions += self._close_all()
                         continue
-                    self.pool.note_leak(lease.conn, lease.found)
+                    if lease.found not in AT_AN_END:
+                        self.pool.note_leak(lease.conn, lease.found)
                     actions += self._remove(lease, CloseReason.LEAKED)
                     lost.append(lease)
             finally:
@@ -272,19 +279,12 @@ class Ledger:
             for lease in lost:
                 lease.overdue = None  # there is more to say of it than that it was closed
                 self._forget(lease)
-                self.reports.leak(lease)
+                if lease.found not in AT_AN_END:
+                    self.reports.leak(lease)
 
     def report_open(self, found: LeakFound, runtime: Runtime | None = None) -> int:
         """Count and report the responses that are still open, of one runtime or of all, as leaks; return how many."""
-        left = [
-            lease
-            for lease in tuple(self.leases.values())
-            if lease.is_open and not lease.is_stream and runtime in {None, lease.conn.runtime}
-        ]
-        for lease in left:
-            self.note(self.pool.note_leak, lease.conn, found)
-            self.reports.leak(left_open(lease, found, self.now()))
-        return len(left)
+        return self.reports.left_open(found, runtime)
 
     def safe_point(self, patience: float = 0.0) -> None:
         """Deliver what finalizers left to be said; wait up to `patience` seconds for another thread that does.
@@ -311,6 +311,7 @@ class Ledger:
         from .housekeeping import Keeper  # noqa: PLC0415 - it needs the ledger
 
         self._watcher = runtime
+        self.memory.history.expect(None)  # of an earlier keeper's loop nobody comes any more
         runtime.watch(Keeper(self))
 
     def tick(self) -> float | None:
@@ -324,35 +325,36 @@ class Ledger:
         self.apply(self.pool.expire, now)
         look_again = self.overdue.look(now)
         self.memory.history.tick(now, self.sample)
-        with self._mutex:
+        with self.looking():
             idle = [conn for conn in self.pool.idle_conns() if conn.runtime.polls_idle]
         for conn in idle:
             if conn.stream.hung_up():
                 self.apply(self.pool.remove_idle, conn, CloseReason.SERVER_CLOSED_IDLE)
-        with self._mutex:
+        with self.looking():
             expiry = self.pool.next_expiry()
             if expiry is None and not self.leases and not self.reports and next(self.pool.conns(), None) is None:
                 self._watcher = None
                 return None
         # What becomes idle after this look must be seen before it expires.
         longest = min(_HOUSEKEEPING_SECONDS, self.options.idle_conn_timeout or _HOUSEKEEPING_SECONDS)
-        delay = min(longest if expiry is None else expiry - now, look_again or longest)
+        soonest = min(longest if expiry is None else expiry - now, look_again or longest)
+        delay = min(max(soonest, 0.001), longest)
         self.memory.history.expect(now + delay)
-        return min(max(delay, 0.001), longest)
+        return delay
 
     def sample(self) -> Any:
         """Return what is compared over time."""
-        with self._mutex:
+        with self.looking():
             return self.pool.sample()
 
     def open_conns(self) -> list[Connection]:
         """Return every connection that is not closing."""
-        with self._mutex:
+        with self.looking():
             return [conn for conn, _, state in self.pool.conns() if state is not ConnState.CLOSING]
 
     def drop_runtime(self, runtime: Runtime) -> None:
         """A loop ends or is gone: so do its connections, dials and leases."""
-        with self._mutex:
+        with self.looking():
             conns = [conn for conn, _, _ in self.pool.conns() if conn.runtime is runtime]
         alive = runtime.is_alive()
         self.report_open(LeakFound.CLOSE, runtime)

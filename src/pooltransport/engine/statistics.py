@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pooltransport import census
 from pooltransport.diagnosis import ports
 from pooltransport.diagnosis.findings import Facts, Holder, judge
-from pooltransport.lease import Site, activity_of, describe
+from pooltransport.lease import Site, activity_of, describe, name_of
 from pooltransport.stats import Activity, IdleStats, WaiterStats
 
 from .kernel_notes import remote_addresses
@@ -35,8 +35,9 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
     now = engine.now()
     threshold = threshold or engine.options.lease_warn_after or _THRESHOLD
     with ledger.looking():
-        stats = ledger.pool.stats(now)
+        picture = ledger.pool.picture(now)
         current = ledger.pool.look()
+    stats = picture.develop()
     minute = {str(host): delta for host, delta in ledger.memory.history.minute(now, current).items()}
     ten = {str(host): delta for host, delta in ledger.memory.history.ten_minutes(now, current).items()}
     leases = tuple(ledger.leases.values())
@@ -134,9 +135,10 @@ def holders_of(rows: Any, now: float) -> tuple[Holder, ...]:
     holders = []
     for (_, activity), leases in groups.items():
         site = leases[0].site
-        name = str(site) if site is not None else "a line that was not recorded"
         age = max(now - lease.acquired_at for lease in leases)
-        holders.append(Holder(name, activity, len(leases), age, min(lease.unread_for(now) for lease in leases)))
+        holders.append(
+            Holder(name_of(site), activity, len(leases), age, min(lease.unread_for(now) for lease in leases))
+        )
     return tuple(sorted(holders, key=lambda row: (_ORDER.index(row.activity), -row.many, -row.age)))
 
 
@@ -159,7 +161,7 @@ def _waiter(waiter: Any, leases: tuple[Lease, ...], now: float) -> WaiterStats:
 
 def _unread(counts: Mapping[Any, int]) -> tuple[tuple[str, int, int], ...]:
     rows = [
-        (str(Site(site[0], site[1], "")) if site else "a line that was not recorded", status, count)
+        (name_of(Site(site[0], site[1], "") if site else None), status, count)
         for (site, status), count in tuple(counts.items())
     ]
     return tuple(sorted(rows, key=lambda row: -row[2]))

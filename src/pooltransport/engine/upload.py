@@ -136,6 +136,7 @@ class Upload:
             if not await self._push(data + piece if data else piece):
                 return False
             data = b""
+            self._lease.moved_at = self._lease.conn.runtime.now()
         if declared is not None and total < declared:
             raise LocalProtocolError(f"the body ended after {total} of the {declared} bytes of its Content-Length")
         if request.chunked:

@@ -7,18 +7,22 @@ Rules:
 
 1. Collect only if a lease of that limit is read by nobody. First the young generations, soon and cheaply: garbage
    that was just made is there. Everything only if nobody reads any, or shortly before the timeout; with a rest of
-   fifty times what it took, twice as long after each that was in vain, up to 30 s.
+   fifty times what it took, twice as long after each that was in vain, up to 30 s; and not if it might outlast the
+   wait, or on a loop a quarter of a second: how long it takes is estimated from the memory in use.
 2. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
    those responses, no waiter has a deadline, and the pool has not moved for a second (contract 7.5).
 """
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from pooltransport import leaks
 from pooltransport.errors import PoolDeadlock
+from pooltransport.lease import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +43,7 @@ _YOUNG_IN_VAIN = 1.0
 _LONGEST_REST = 30.0
 _REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
 _TOO_LONG_ON_A_LOOP = 0.25
+_SECONDS_EACH = 1e-7  # twice what a block was measured to cost, until the first collection tells better
 _STILL = 1.0
 
 
@@ -47,7 +52,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self._young_at = self._all_at = 0.0  # not before
-        self._took = 0.0
+        self._each = _SECONDS_EACH  # of a collection, for each block of memory
         self._in_vain = 0
         self.found = False  # something, the last time
 
@@ -60,19 +65,21 @@ class _Collector:
             if self.found:
                 self._young_at = 0.0
 
-    def everything(self, *, on_loop: bool, always: bool, is_last: bool) -> None:
-        """Collect all there is, unless that was lately in vain, or takes too long on this loop."""
+    def everything(self, at_most: float, *, is_last: bool) -> None:
+        """Collect all there is, unless that was lately in vain, or would take more than `at_most` seconds."""
         now = time.monotonic()
         if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
-        if on_loop and not always and self._took > _TOO_LONG_ON_A_LOOP:
+        blocks = sys.getallocatedblocks()
+        if blocks * self._each > at_most:
             return
         self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
         found = leaks.collect(_ALL)
-        self._took = time.monotonic() - now
+        took = time.monotonic() - now
+        self._each = max(took / max(blocks, 1), _SECONDS_EACH / 10)
         self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
-        self._all_at = now + min(_REST * self._took * 2**self._in_vain, _LONGEST_REST)
+        self._all_at = now + min(_REST * took * 2**self._in_vain, _LONGEST_REST)
 
 
 _collector = _Collector()
@@ -129,14 +136,14 @@ class Vigil:
         is_last = at is not None and not self._last_done and now >= self._last_moment(at)
         if wanted is not False and (is_last or now >= self._look_at):
             self._last_done = self._last_done or is_last
-            self._collect(is_last=is_last, always=wanted is True)
+            self._collect(now, at, is_last=is_last, always=wanted is True)
         if now >= self._look_at:
             self._pause = min(self._pause * 4, self._longest)
             self._look_at = now + self._pause
         if self._may_deadlock and self._waiter.pending:
             self._check_deadlock(now)
 
-    def _collect(self, *, is_last: bool, always: bool) -> None:
+    def _collect(self, now: float, at: float | None, *, is_last: bool, always: bool) -> None:
         engine = self._engine
         unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
         if not any(unread):
@@ -144,8 +151,11 @@ class Vigil:
         _collector.young()
         engine.ledger.kick()
         if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
-            on_loop = self._waiter.key.runtime.name != "threads"  # type: ignore[attr-defined]
-            _collector.everything(on_loop=on_loop, always=always, is_last=is_last)
+            # It must end before the wait does: a timeout that comes late is worse than one slot found late.
+            at_most = math.inf if at is None or always else at - now
+            if not always and self._waiter.key.runtime.name != "threads":  # type: ignore[attr-defined]
+                at_most = min(at_most, _TOO_LONG_ON_A_LOOP)
+            _collector.everything(at_most, is_last=is_last)
             engine.ledger.kick()
         self._looked = True
 
@@ -191,8 +201,7 @@ def deadlocked(engine: Engine, waiter: Waiter[Any], *, certain: bool) -> list[Le
 def _text(engine: Engine, waiter: Waiter[Any], held: Iterable[Lease]) -> str:
     sites: dict[str, int] = {}
     for lease in held:
-        name = str(lease.site) if lease.site is not None else "a line that was not recorded"
-        sites[name] = sites.get(name, 0) + 1
+        sites[name_of(lease.site)] = sites.get(name_of(lease.site), 0) + 1
     told = ", ".join(f"{count} opened at {site}" for site, count in sites.items())
     limit = engine.options.max_conns_per_host or engine.options.max_conns
     return (

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pooltransport.lease import activity_of
-from pooltransport.stats import CloseReason
 
 if TYPE_CHECKING:
     from pooltransport.lease import Lease
@@ -34,17 +33,18 @@ class Watcher:
         if not self._threshold and self._max is None:
             return None
         soonest: float | None = None
+        first = min(mark for mark in (self._threshold, self._max) if mark)
         for lease in tuple(self._ledger.leases.values()):
             age = now - lease.acquired_at
             left = self._due_in(age)
             if left is not None and (soonest is None or left < soonest):
                 soonest = left
+            if age < first:
+                break  # the others are younger
             if self._max is not None and age >= self._max and not lease.is_stream:
-                self._expire(lease)
+                self._ledger.expire(lease)
             elif self._threshold and age >= self._threshold:
                 self._judge(lease, now)
-            else:
-                break  # the others are younger
         return None if soonest is None else max(soonest, _MOST_OFTEN)
 
     def _due_in(self, age: float) -> float | None:
@@ -56,9 +56,3 @@ class Watcher:
         activity = activity_of(lease, now, self._threshold)
         if activity is not lease.overdue and lease.is_open:
             self._ledger.reports.overdue(lease, activity)
-
-    def _expire(self, lease: Lease) -> None:
-        """Its connection is closed; its reader is told when it comes, or now if it waits."""
-        ledger = self._ledger
-        if ledger.leases.pop(lease.id, None) is not None:
-            ledger.apply(ledger.pool.remove, lease.conn, CloseReason.LEASE_EXPIRED)
