@@ -94,7 +94,7 @@ ALLOWED = {
     "roundtripper": GROUND | {"transport"},
     "client": GROUND | {"transport", "roundtripper", "leaks", "census"},
     "adapters": GROUND | {"transport", "roundtripper"},
-    "observe": GROUND | {"transport", "roundtripper", "census", "diagnosis"},
+    "observe": GROUND | {"leaks", "transport", "roundtripper", "census", "diagnosis"},
     "testing": BELOW_TRANSPORT | {"transport", "roundtripper", "client"},
     "demo": GROUND | {"transport", "client"},
     "main": set(ROOMS.values()),

@@ -134,19 +134,6 @@ class _TransportBase:
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
 
 
-def broken_invariant(transport: _TransportBase) -> str | None:
-    """Return which of the pool's invariants does not hold, or None. Work grows with everything there is: for tests."""
-    ledger = transport._engine.ledger  # noqa: SLF001 - the same room
-    with ledger.looking():
-        try:
-            ledger.pool.check()
-        except AssertionError as error:
-            import traceback  # noqa: PLC0415 - see above
-
-            return str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-    return None
-
-
 def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:
     found = method()
     assert found is not None, "asked only during a call on the façade"
