@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
@@ -31,6 +32,8 @@ class Ledger:
 
 
 class Transport:
+    options = types.SimpleNamespace(name="made-up")
+
     def __init__(self, ledger):
         self.ledger = ledger
         census.transport_made(self, "made up", ledger)
