@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolCollector"]
 
-_logger = logging.getLogger("pooltransport.pool")
+_logger = logging.LoggerAdapter(logging.getLogger("pooltransport.pool"), {"pool_name": None})
 _INFINITY = float("inf")
 _KERNEL = "pooltransport.kernel."
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

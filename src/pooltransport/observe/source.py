@@ -81,4 +81,6 @@ class Source:
     def _left_out(self, transport: object, error: Exception) -> None:
         if id(transport) not in self._broken:
             self._broken.add(id(transport))
-            _logger.warning("a transport is left out of the metrics: %r", error, exc_info=error)
+            name = getattr(getattr(transport, "options", None), "name", None)
+            extra = {"pool_name": name}
+            _logger.warning("a transport is left out of the metrics: %r", error, exc_info=error, extra=extra)

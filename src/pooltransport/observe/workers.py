@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .table import Labels
 
-_logger = logging.getLogger("pooltransport.pool")
+_logger = logging.LoggerAdapter(logging.getLogger("pooltransport.pool"), {"pool_name": None})
 _PREFIX = "pooltransport-"
 _GONE = "pooltransport-gone.json"
 _LOCK = "pooltransport.lock"
