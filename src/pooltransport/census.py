@@ -3,7 +3,8 @@
 Rules:
 
 1. Everything alive is held weakly. Of what is gone only counters stay, so that sums over a process never go down.
-2. What a finalizer calls only appends to a deque; it is folded in when somebody asks.
+2. What a finalizer calls only appends to a deque; it is folded in when somebody asks. Until then, and as long as
+   what keeps a transport's books outlives it, the books themselves are read: no moment lacks them, none has them twice.
 3. A child process begins with nothing: what the parent counted is the parent's.
 """
 
@@ -16,6 +17,7 @@ import sys
 import time
 import weakref
 from collections import deque
+from contextlib import nullcontext
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .stats import PoolStats
 
     Tables = dict[Hashable, HostCounts]
+    Sums = dict[str | None, tuple[Tables, HostCounts]]  # by name
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
@@ -59,13 +62,36 @@ class Line(NamedTuple):
     requests: float | None
 
 
+class _Books(NamedTuple):
+    """The counters that `owner` keeps for a transport: by host, and of hosts that it has forgotten."""
+
+    owner: weakref.ref[Any]
+    name: str | None
+    tables: Tables
+    rest: HostCounts
+
+    def fold(self, into: Sums) -> None:
+        """Add everything to what is known under the name."""
+        _fold(self.name, self.tables, self.rest, into)
+
+
+def _fold(name: str | None, tables: Tables, rest: HostCounts, into: Sums) -> None:
+    known, others = into.setdefault(name, ({}, HostCounts()))
+    rest.fold(others)
+    for host, counts in tuple(tables.items()):
+        is_new = host not in known
+        counts.fold(others if is_new and len(known) >= _MOST_HOSTS else known.setdefault(host, HostCounts()))
+
+
 class _Census:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
         self.numbers = itertools.count(1)
-        self.gone: deque[tuple[str | None, Tables, HostCounts]] = deque()
-        self.folded: dict[str | None, tuple[Tables, HostCounts]] = {}
+        self.books: dict[int, _Books] = {}
+        self.gone: deque[int] = deque()  # numbers of books whose owners are
+        self.folded: Sums = {}
         self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
         self.made = 0
         self.mutex = _thread.allocate_lock()
@@ -84,6 +110,7 @@ def _here() -> _Census:
         old, _census = _census, _Census()
         for number, transport in sorted(old.transports.items()):
             _census.transports[number] = transport
+        _census.owners = old.owners
         _census.numbers = old.numbers
     return _census
 
@@ -91,21 +118,30 @@ def _here() -> _Census:
 # -- what transports and clients say -----------------------------------------------------------
 
 
-def keep(owner: object, name: str | None, tables: Tables, rest: HostCounts) -> None:
-    """Keep the counters `tables` (by host) and `rest` when `owner` is gone."""
-    finalizer = weakref.finalize(owner, _depart, os.getpid(), name, tables, rest)
+def keep(owner: Any, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    """Keep the counters `tables` (by host) and `rest` when `owner` is gone. While it lives they are read
+    ``with owner.looking():``.
+    """
+    here = _here()
+    number = next(here.numbers)
+    with here.mutex:
+        here.books[number] = _Books(weakref.ref(owner), name, tables, rest)
+    finalizer = weakref.finalize(owner, _depart, here.pid, number)
     finalizer.atexit = False
 
 
-def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> None:
+def _depart(pid: int, number: int) -> None:
     if pid == os.getpid():
-        _census.gone.append((name, tables, rest))
+        _census.gone.append(number)
 
 
 def transport_made(transport: object, line: str, tables: Tables) -> None:
-    """Count a transport that somebody made at `line`; `tables` are its counters."""
+    """Count a transport that somebody made at `line`; `tables` are its counters, which are kept."""
     here = _here()
-    here.transports[next(here.numbers)] = transport
+    with here.mutex:
+        books = next(books for books in reversed(here.books.values()) if books.tables is tables)
+        here.owners[transport] = books.owner
+        here.transports[next(here.numbers)] = transport
     _count(here, transport)
     _note_line(here, transport, line, tables)
     _warn_of_churn(here, type(transport).__name__, line)
@@ -126,12 +162,13 @@ def client_made(client: object, transport: object | None, line: str) -> None:
     """Count a client of `transport` (None: a default one) that somebody made at `line`."""
     here = _here()
     _count(here, client)
-    try:
-        row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
-    except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
-        return
-    row[0] += 1
-    row[1].add(client)
+    with here.mutex:
+        try:
+            row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
+        except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
+            return
+        row[0] += 1
+        row[1].add(client)
     _note_line(here, client, line, None)
 
 
@@ -154,7 +191,8 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    return tuple(transport for _, transport in sorted(_here().transports.items()))
+    found = (ref() for ref in _here().transports.valuerefs())  # in the order in which they were made
+    return tuple(transport for transport in found if transport is not None)
 
 
 def process_stats() -> tuple[PoolStats, ...]:
@@ -162,15 +200,20 @@ def process_stats() -> tuple[PoolStats, ...]:
     counters of those that are gone: the sum of a counter over all of them never goes down.
     """
     here = _here()
-    alive = tuple(transport.stats() for transport in transports())
-    while here.gone:
-        name, tables, rest = here.gone.popleft()
-        into, others = here.folded.setdefault(name, ({}, HostCounts()))
-        rest.fold(others)
-        for host, counts in tables.items():
-            known = host in into or len(into) < _MOST_HOSTS
-            counts.fold(into.setdefault(host, HostCounts()) if known else others)
-    return alive + tuple(stats_of_counts(name, *folded) for name, folded in tuple(here.folded.items()))
+    held = transports()  # as long as they are held here, none of them departs
+    alive = tuple(transport.stats() for transport in held)
+    told = {id(here.owners[transport]()) for transport in held}
+    sums: Sums = {}
+    with here.mutex:
+        while here.gone:
+            here.books.pop(here.gone.popleft()).fold(here.folded)
+        for name, (tables, rest) in here.folded.items():
+            _fold(name, tables, rest, sums)
+        left = [(books, owner) for books in here.books.values() if id(owner := books.owner()) not in told]
+    for books, owner in left:
+        with nullcontext() if owner is None else owner.looking():
+            books.fold(sums)
+    return alive + tuple(stats_of_counts(name, *folded) for name, folded in sums.items())
 
 
 def clients() -> ClientStats:

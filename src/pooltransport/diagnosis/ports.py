@@ -81,17 +81,18 @@ class FileUse(NamedTuple):
 
 def file_use() -> FileUse | None:
     """Return how many file descriptors this process has open, or None where the system does not say."""
-    import resource  # noqa: PLC0415 - as above
-
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
         return None
-    sockets = 0
+    import resource  # noqa: PLC0415 - as above; and not everywhere
+
+    used = sockets = 0
     for name in names:
         try:
             sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
         except OSError:
-            continue
+            continue  # closed since, as that of the listing itself
+        used += 1
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return FileUse(len(names), sockets, None if soft == resource.RLIM_INFINITY else soft)
+    return FileUse(used, sockets, None if soft == resource.RLIM_INFINITY else soft)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pooltransport.core.http1.codec import Head, Http1Codec
-    from pooltransport.core.pool import DialTicket
+    from pooltransport.core.pool import DialTicket, Waiter
     from pooltransport.lease import Site
     from pooltransport.models import Request, Timeout
     from pooltransport.options import TransportOptions
@@ -107,6 +107,7 @@ class Engine:
         self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
         self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
+        self.fails: Waiter[Connection] | None = None  # who is about to, for all that are deadlocked with it
         self._lease_ids = itertools.count(1)
         self.trusted = Trusted(options, self.ledger)
         self.ledger.before_tick = self.trusted.look

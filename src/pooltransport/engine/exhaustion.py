@@ -65,6 +65,7 @@ class Exhaustion:
         error.stats = facts.stats
         error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
         error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
+        self._chain(error, facts.stats.hosts.get(key.origin), key)
         if now - self._told.get(key.origin, -_FULLY_EACH) < _FULLY_EACH:
             return
         if len(self._told) > 1000:
@@ -80,7 +81,6 @@ class Exhaustion:
             error.add_note(note)
         error.add_note(f"setting: {error.setting} = {error.seconds:g} s, phase {error.phase}")
         error.add_note(f"more: python -m pooltransport explain {error.code}")
-        self._chain(error, stats.hosts.get(key.origin), key)
         _log(error, engine.options.name)
 
     def _limit(self, facts: Facts, key: ConnectKey) -> tuple[str, int | None]:
@@ -88,8 +88,9 @@ class Exhaustion:
         host = facts.stats.hosts.get(key.origin)
         per_host = options.max_conns_per_host
         in_host = 0 if host is None else host.open + host.dialing + host.closing
-        scope = "per_host" if per_host is not None and in_host >= per_host else "total"
-        return scope, per_host if scope == "per_host" else options.max_conns
+        if per_host is not None and (in_host >= per_host or options.max_conns is None):
+            return "per_host", per_host
+        return "total", options.max_conns
 
     def _holders(self, facts: Facts, key: ConnectKey | None) -> list[Holder]:
         if key is not None:

@@ -72,8 +72,12 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
         lines=tuple(census.busiest_lines(time.monotonic())),
         tested="pytest" in sys.modules,
         hung_up=_hung_up(leases),
-        ports=lambda origin: ports.port_use(remote_addresses(ledger, origin)),
+        ports=lambda origin: _port_use(remote_addresses(ledger, origin)),
     )
+
+
+def _port_use(addresses: set[tuple[str, int]] | None) -> ports.PortUse | None:
+    return None if addresses is None else ports.port_use(addresses)
 
 
 def snapshot(engine: Engine, transport: object, *, detail: bool) -> PoolStats:
