@@ -1,4 +1,4 @@
-"""A pool that has run dry, on real sockets: garbage gives its slots back, a deadlock ends for one, leases have an end."""
+"""A dry pool, on real sockets: garbage gives its slots back, a deadlock ends for one, leases have an end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_garbage_in_cycles_gives_its_slots_back(colour, server_factory):
     server = server_factory(routes({"/big": BIG, "/": ok()}))
 
     async def body(c):
-        for turn in range(10):
+        for turn in range(3):
             for _ in range(2):
                 holder = [await c.get(server.url + "/big")]
                 holder.append(holder)
@@ -100,7 +100,7 @@ def test_a_deadlock_ends_for_one_of_them(colour, server_factory, limit):
 def test_many_deadlocks_fail_one_each(server_factory, scaled):
     """Threads that look at the same moment do not both fail."""
     server = server_factory(routes({"/big": BIG, "/": ok()}))
-    turns = scaled(50, 4)
+    turns = scaled(50, 2)
     failures = []
     with pt.Transport(max_conns=6, drain_limit=0) as transport:
         for _ in range(turns):
