@@ -188,9 +188,16 @@ class TransportClosed(TransportError):
 
 
 class PoolQueueFull(TransportError):
-    """`max_waiting` requests are waiting for a connection already."""
+    """`max_waiting` requests are waiting for a connection already. The attributes are those of `PoolTimeout`;
+    `limit` is `max_waiting`.
+    """
 
     code = "PT-QUEUE-FULL"
+    origin = ""
+    limit: int | None = None
+    stats: Any = None
+    holders: Sequence[tuple[str, int, float]] = ()
+    suspects: Sequence[str] = ()
 
 
 class PoolDeadlock(TransportError):

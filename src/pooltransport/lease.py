@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
     from .trace import Hooks
 
-_OURS = __name__.partition(".")[0] + "."
-_DEMO = _OURS + "demo."  # an application like any other
-_DEPTH = 16  # frames kept of each stack; all of them with "full"
+_OURS = os.path.join(os.path.dirname(__file__), "")
+_DEMO = os.path.join(_OURS, "demo", "")  # an application like any other
+_DEPTH = 8  # frames kept of each stack: sixteen would cost twice as much; all of them with "full"
 _UNBOUNDED = 1000
 _ACCESSES = 4
 _MOST_WATCHED = 1000
 _TOO_SLOW = 1024  # bytes a second
+_getframe = sys._getframe  # noqa: SLF001 - the documented way to look at a stack
 
 
 class Site(NamedTuple):
@@ -43,7 +45,7 @@ class Site(NamedTuple):
     code: CodeType
     lasti: int
     via: str
-    outer: tuple[Any, ...] = ()
+    outer: Sequence[Any] = ()
 
     @property
     def line(self) -> int:
@@ -78,55 +80,83 @@ def find_site(ignored: tuple[str, ...], depth: int = 1) -> Site | None:
     """Return the first line on the stack that is neither ours nor in one of the `ignored` modules, and of its
     callers so many that there are `depth` lines. Raw: formatting a stack would cost ten times as much.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to look at a stack
+    frame: FrameType | None = _getframe(1)
     via = ""
     while frame is not None:
-        module = frame.f_globals.get("__name__") or ""
-        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
-        if not ours and not (ignored and module.startswith(ignored)):
-            break
+        if not _is_ours(frame, ignored):
+            return _site_of(frame, via, depth)
         via = frame.f_code.co_name
         frame = frame.f_back
-    else:
-        return None
+    return None
+
+
+def _is_ours(frame: FrameType, ignored: tuple[str, ...]) -> bool:
+    path = frame.f_code.co_filename
+    if path.startswith(_OURS) and not path.startswith(_DEMO):
+        return True
+    return bool(ignored) and (frame.f_globals.get("__name__") or "").startswith(ignored)
+
+
+def _site_of(frame: FrameType, via: str, depth: int) -> Site:
     code, lasti = frame.f_code, frame.f_lasti
     outer: list[Any] = []
-    add = outer.append
-    frame = frame.f_back
-    while frame is not None and depth > 1:
-        add(frame.f_code)
-        add(frame.f_lasti)
-        frame = frame.f_back
+    caller = frame.f_back
+    while caller is not None and depth > 1:
+        outer += (caller.f_code, caller.f_lasti)
+        caller = caller.f_back
         depth -= 1
-    return Site(code, lasti, via, tuple(outer))
+    return Site(code, lasti, via, outer)
 
 
 class Watch:
     """How closely one transport looks at who opens responses: the level, and the lines that leaked before."""
 
-    __slots__ = ("_ignored", "_watched", "level")
+    __slots__ = ("_depth", "_ignored", "_ours", "_watched", "level")
 
     def __init__(self, level: str, ignored: tuple[str, ...]) -> None:
         self.level = level
+        self._depth = _UNBOUNDED if level == "full" else _DEPTH
+        self._ours = 1  # how many of our frames there were the last time
         self._ignored = ignored
-        self._watched: set[tuple[CodeType, int]] = set()
+        # By identity: hashing a code object hashes all of its constants. The value keeps it alive.
+        self._watched: dict[tuple[int, int], CodeType] = {}
 
     def site(self) -> Site | None:
         """Return who calls, as the level wants it."""
         if self.level == "off":
             return None
-        return find_site(self._ignored, _UNBOUNDED if self.level == "full" else _DEPTH)
+        # Looking at a frame makes an object of it. Of ours, which are the same at each request, only the last is
+        # looked at: whether the one behind it is the first that is not ours.
+        ignored = self._ignored
+        try:
+            frame = _getframe(self._ours + 1)
+            inner = _getframe(self._ours)
+        except ValueError:  # the stack is not so deep
+            frame = inner = _getframe(0)
+        if not _is_ours(frame, ignored) and _is_ours(inner, ignored):
+            return _site_of(frame, inner.f_code.co_name, self._depth)
+        depth = 0
+        found: FrameType | None = _getframe(0)
+        while found is not None and _is_ours(found, ignored):
+            found = found.f_back
+            depth += 1
+        if found is None:
+            return None
+        self._ours = depth - 1
+        return _site_of(found, _getframe(depth - 1).f_code.co_name, self._depth)
 
     def detail(self, site: Site | None) -> Detail | None:
         """Return where to note the accesses to a response: with "full", and of a line that leaked once, always."""
-        if self.level == "full" or (site is not None and self._watched and (site.code, site.lasti) in self._watched):
+        if self.level == "full" or (
+            site is not None and self._watched and (id(site.code), site.lasti) in self._watched
+        ):
             return Detail(self._ignored)
         return None
 
     def suspect(self, site: Site | None) -> None:
         """A response that this line opened was never closed."""
         if site is not None and len(self._watched) < _MOST_WATCHED:
-            self._watched.add((site.code, site.lasti))
+            self._watched[id(site.code), site.lasti] = site.code
 
 
 class Detail:

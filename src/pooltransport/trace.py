@@ -321,25 +321,35 @@ class Hooks:
     a request without traces has ``hooks = None`` and pays one test for each place.
     """
 
-    __slots__ = ("_on_error", "_traces")
+    __slots__ = ("_first", "_on_error", "_others")
 
     def __init__(self, traces: tuple[ClientTrace, ...], on_error: Callable[[str, Exception], None]) -> None:
-        self._traces = traces
+        self._first, *self._others = traces
         self._on_error = on_error
 
     def tell(self, name: str, info: object) -> None:
         """Call the hook `name` of each trace with `info`."""
-        for trace in self._traces:
+        hook = getattr(self._first, name)
+        if hook is not None:
+            try:
+                hook(info)
+            except Exception as error:  # noqa: BLE001 - a hook cannot break a request
+                self._on_error(name, error)
+        if self._others:
+            self._tell_others(name, info)
+
+    def _tell_others(self, name: str, info: object) -> None:
+        for trace in self._others:
             hook = getattr(trace, name)
             if hook is not None:
                 try:
                     hook(info)
-                except Exception as error:  # noqa: BLE001 - a hook cannot break a request
+                except Exception as error:  # noqa: BLE001 - as above
                     self._on_error(name, error)
 
     def wants(self, name: str) -> bool:
         """Report whether any trace has the hook `name`."""
-        return any(getattr(trace, name) is not None for trace in self._traces)
+        return any(getattr(trace, name) is not None for trace in (self._first, *self._others))
 
 
 def bind(

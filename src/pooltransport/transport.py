@@ -100,7 +100,8 @@ class _TransportBase:
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
-        held = self._engine.ledger.report_open(LeakFound.CLOSE)
+        held = sum(lease.is_open for lease in tuple(self._engine.ledger.leases.values()))
+        self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
             warn_transport(f"{type(self).__name__} left with {held} responses open", self._site, held)
 

@@ -20,21 +20,22 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 class Heap:
     """Real time and collections, by hand: `finds` says what each collection finds; `takes` is how long it takes."""
 
-    def __init__(self, *finds, takes=0.01):
+    def __init__(self, *finds, takes=0.01, blocks=1000):
         self.now = 1000.0
         self.finds = list(finds)
         self.takes = takes
+        self.blocks = blocks
         self.collected = []
-        self.collector = Collector(lambda: self.now, self._collect)
+        self.collector = Collector(lambda: self.now, self._collect, lambda: self.blocks)
 
     def _collect(self, generation):
         self.collected.append(generation)
         self.now += self.takes
         return self.finds.pop(0) if self.finds else 0
 
-    def everything(self, *, on_loop=False, always=False, is_last=False):
+    def everything(self, at_most=1000.0, *, is_last=False):
         before = len(self.collected)
-        self.collector.everything(on_loop=on_loop, always=always, is_last=is_last)
+        self.collector.everything(at_most, is_last=is_last)
         return len(self.collected) > before
 
 
@@ -90,15 +91,21 @@ class TestCollector:
         assert not heap.everything()
 
     @pytest.mark.parametrize(("takes", "repeats"), [(0.24, True), (0.26, False)])
-    def test_on_a_loop_not_again_if_it_took_long(self, takes, repeats):
-        heap = Heap(1, 1, 1, 1, 1, takes=takes)
-        assert heap.everything(on_loop=True)
+    def test_not_if_it_would_take_too_long(self, takes, repeats):
+        """As long as the last one took, for each block of memory."""
+        heap = Heap(1, 1, 1, takes=takes)
+        assert heap.everything(0.25)
         heap.now += 100.0
-        assert heap.everything(on_loop=True) is repeats
+        assert heap.everything(0.25) is repeats
+        heap.blocks *= 4
         heap.now += 100.0
-        assert heap.everything(on_loop=False)  # threads go on
-        heap.now += 100.0
-        assert heap.everything(on_loop=True, always=True)  # gc_on_exhaustion=True
+        assert not heap.everything(0.9)
+        assert heap.everything(1.1)
+
+    def test_the_first_is_guessed_by_the_size_of_the_heap(self):
+        """A block costs less than 0.1 us."""
+        assert Heap(blocks=2_000_000).everything(0.21)
+        assert not Heap(blocks=2_000_000).everything(0.19)
 
 
 @pytest.fixture
@@ -167,7 +174,7 @@ class TestRescue:
         reader = world.runtime.start(response.aread())
         looks = []
         monkeypatch.setattr(collector, "young", lambda: looks.append("young"))
-        monkeypatch.setattr(collector, "everything", lambda **how: looks.append("all"))
+        monkeypatch.setattr(collector, "everything", lambda *how, **more: looks.append("all"))
         with pytest.raises(PoolTimeout):
             world.runtime.run(world.get(timeout=Timeout(acquire=5.0)))
         assert looks == []
@@ -200,7 +207,7 @@ class TestRescue:
         response = world.runtime.run(world.transport.round_trip(Request("GET", URL)))
         looks = []
         monkeypatch.setattr(collector, "young", lambda: looks.append(world.runtime.now()))
-        monkeypatch.setattr(collector, "everything", lambda **how: None)
+        monkeypatch.setattr(collector, "everything", lambda *how, **more: None)
         tasks = [world.runtime.start(world.get(timeout=Timeout(acquire=10.0))) for _ in range(400)]
         world.runtime.advance(9.0)
         assert len(looks) <= 400 * 5  # in 9 s; one alone would look a dozen times

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 import zlib
@@ -173,3 +175,61 @@ def test_six_threads_and_cycles(server_factory, scaled):
         assert stats.leaks == 6 * rounds / 2
         assert (stats.leases, stats.active, stats.waiting, stats.rebuilds) == (0, 0, 0, 0)
         assert stats.leaks_by_found["gc"] + stats.leaks_by_found["rescue"] == stats.leaks
+
+
+PROGRAM = """
+import gc, sys, threading
+import pooltransport as pt
+
+url, rounds, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+failures, unraisable = [], []
+sys.unraisablehook = lambda info: unraisable.append(info.exc_type)
+gc.set_threshold(50)
+for run in range(runs):
+    with pt.Transport(max_conns_per_host=3, acquire_timeout=30.0) as transport:
+
+        def work():
+            try:
+                for turn in range(rounds):
+                    response = transport.round_trip(pt.Request("GET", url))
+                    if turn % 2:
+                        holder = [response]
+                        holder.append(holder)
+                        del holder
+                    else:
+                        response.read()
+                    del response
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        gc.collect()
+        stats = transport.stats()
+        assert not failures, failures
+        assert stats.leaks == 6 * (rounds // 2), stats.leaks_by_found
+        assert (stats.leases, stats.active, stats.waiting) == (0, 0, 0)
+print(len(unraisable), {kind.__name__ for kind in unraisable})
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-W", "error")], ids=["as it is", "-W error"])
+def test_no_deadlock_whatever_the_collector_does(server_factory, scaled, flags):
+    """Fifty runs with the collector's threshold at 50; with warnings as errors every slot comes back as well."""
+    server = server_factory(Responder(lambda conn, request: conn.send(head(length=50_000) + b"x" * 50_000)))
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", PROGRAM, server.url, "40", str(scaled(50, 3))],
+        capture_output=True,
+        text=True,
+        timeout=50 if scaled(50, 3) == 3 else 500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    count, _, kinds = done.stdout.strip().partition(" ")
+    if flags:
+        assert kinds == "{'UnclosedResponseWarning'}", "an error of the filter goes to sys.unraisablehook, nowhere else"
+    else:
+        assert count == "0"

@@ -156,10 +156,10 @@ class AsyncClient(ClientBase):
         response = await self.transport.round_trip(self._adopt(request))
         return response if stream else await _read(response)
 
-    def stats(self) -> Any:
+    def stats(self, *, detail: bool = False) -> Any:
         """Return the transport's `PoolStats`; of a transport of another kind, what its `stats()` gives."""
         transport: Any = self.transport
-        return transport.stats()
+        return transport.stats(detail=True) if detail else transport.stats()
 
     async def aclose(self) -> None:
         """Refuse further requests. The transport stays open, and so do streamed responses. Idempotent."""

@@ -6,6 +6,7 @@ Nothing here refers to a connection, a waiter or a dial, so that keeping counts 
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import add
 from typing import TYPE_CHECKING
 
 from pooltransport.stats import AcquireFailure, AcquireSource, DrainOutcome, Histogram, Histograms, LeakFound
@@ -43,8 +44,14 @@ class Buckets:
 
     def fold(self, into: Buckets) -> None:
         """Add everything to `into`, of the same bounds."""
-        into.counts = [mine + theirs for mine, theirs in zip(self.counts, into.counts, strict=True)]
+        into.counts = list(map(add, self.counts, into.counts))
         into.sum += self.sum
+
+    def copy(self) -> Buckets:
+        """Return another of the same content."""
+        other: Buckets = Buckets.__new__(Buckets)
+        other.bounds, other.counts, other.sum = self.bounds, self.counts[:], self.sum
+        return other
 
     def frozen(self, least: int = 0) -> Histogram:
         """Return the histogram as a value; `least` more values fell into the first bucket, as zeros."""
@@ -115,17 +122,30 @@ class HostCounts:
             times = self.requests.setdefault(row, Buckets(SHORT))
         times.add(seconds)
 
+    def copy(self) -> HostCounts:
+        """Return another of the same content: quick, for whoever holds the mutex."""
+        other: HostCounts = HostCounts.__new__(HostCounts)
+        for name in _NUMBERS:
+            setattr(other, name, getattr(self, name))
+        for name in _TABLES:
+            setattr(other, name, getattr(self, name).copy())
+        for name in _MEASURED:
+            setattr(other, name, getattr(self, name).copy())
+        for name in _MEASURED_BY:
+            setattr(other, name, {key: times.copy() for key, times in getattr(self, name).items()})
+        return other
+
     def fold(self, into: HostCounts) -> None:
         """Add everything to `into`."""
-        for name in ("reused", "dials", "dial_errors", "retries"):
+        for name in _NUMBERS:
             setattr(into, name, getattr(into, name) + getattr(self, name))
-        for name in ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types"):
+        for name in _TABLES:
             counts = getattr(into, name)
             for key, count in getattr(self, name).items():
                 counts[key] = counts.get(key, 0) + count
-        for name in ("queue_times", "lease_times", "conn_times", "conn_requests", "dial_times"):
+        for name in _MEASURED:
             getattr(self, name).fold(getattr(into, name))
-        for name in ("dial_failures", "requests"):
+        for name in _MEASURED_BY:
             tables = getattr(into, name)
             for key, times in getattr(self, name).items():
                 times.fold(tables.setdefault(key, Buckets(times.bounds)))
@@ -136,7 +156,7 @@ class HostCounts:
 
     def as_stats(self) -> Mapping[str, object]:
         """Return them under the names of `HostStats` and `PoolStats`."""
-        acquired = {source.value: self.acquired.get(source, 0) for source in AcquireSource}
+        acquired = {text: self.acquired.get(source, 0) for source, text in _SOURCES}
         acquired[AcquireSource.REUSED.value] += self.reused
         total = sum(acquired.values())
         enough = total >= 20
@@ -146,12 +166,12 @@ class HostCounts:
             "dial_errors": self.dial_errors,
             "closed": {reason.value: count for reason, count in self.closed.items()},
             "leaks": sum(self.leaks.values()),
-            "drains": {outcome.value: self.drains.get(outcome.value, 0) for outcome in DrainOutcome},
+            "drains": {text: self.drains.get(text, 0) for text in _OUTCOMES},
             "timeouts": dict(self.timeouts),
             "retries": self.retries,
             "dial_errors_by_type": dict(self.dial_error_types),
-            "acquire_failures": {kind.value: self.failures.get(kind, 0) for kind in AcquireFailure},
-            "leaks_by_found": {found.value: self.leaks.get(found, 0) for found in LeakFound},
+            "acquire_failures": {text: self.failures.get(kind, 0) for kind, text in _FAILURES},
+            "leaks_by_found": {text: self.leaks.get(found, 0) for found, text in _FOUND},
             "reuse_ratio_total": 1 - acquired[AcquireSource.DIALED.value] / total if enough else None,
             "histograms": Histograms(
                 time_in_queue=self.queue_times.frozen(self.reused),
@@ -163,6 +183,17 @@ class HostCounts:
                 requests={f"{method} {outcome}": times.frozen() for (method, outcome), times in self.requests.items()},
             ),
         }
+
+
+_NUMBERS = ("reused", "dials", "dial_errors", "retries")
+_TABLES = ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types")
+_MEASURED = ("queue_times", "lease_times", "conn_times", "conn_requests", "dial_times")
+_MEASURED_BY = ("dial_failures", "requests")
+# Every key there may be, with its text: asked of an enum each time they would cost more than the counting.
+_SOURCES = tuple((member, member.value) for member in AcquireSource)
+_OUTCOMES = tuple(member.value for member in DrainOutcome)
+_FAILURES = tuple((member, member.value) for member in AcquireFailure)
+_FOUND = tuple((member, member.value) for member in LeakFound)
 
 
 class Sample:

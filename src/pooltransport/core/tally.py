@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooltransport.stats import DialErrorStats, HostStats, LeakFound, PoolStats
 
@@ -23,32 +23,54 @@ _AGES = ("oldest_wait_s", "oldest_idle_s")
 _GAUGES = ("active", "idle", "dialing", "draining", "upgraded", "closing", "waiting", "leases")
 
 
-def _host_stats(record: HostRecord[Any], limits: Limits, now: float) -> HostStats:
+class Picture(NamedTuple):
+    """What a snapshot is made of: copied quickly under the mutex, turned into values outside of it."""
+
+    hosts: list[tuple[dict[str, Any], HostCounts]]
+    forgotten: HostCounts
+    values: dict[str, Any]
+
+    def develop(self) -> PoolStats:
+        """Return the snapshot."""
+        hosts = [HostStats(**counts.as_stats(), **gauges) for gauges, counts in self.hosts]  # type: ignore[arg-type]
+        everything = self.forgotten
+        for _, counts in self.hosts:
+            counts.fold(everything)
+        gauges: dict[str, Any] = {gauge: sum(getattr(host, gauge) for host in hosts) for gauge in _GAUGES}
+        gauges |= {age: max((getattr(host, age) for host in hosts), default=0.0) for age in _AGES}
+        return PoolStats(
+            **everything.as_stats(),  # type: ignore[arg-type]
+            **gauges,
+            **self.values,
+            hosts={host.origin: host for host in hosts},
+        )
+
+
+def _gauges(record: HostRecord[Any], limits: Limits, now: float) -> dict[str, Any]:
     host, idle = record.host, len(record.idle)
     waiting = [*(waiter.since for waiter in _first(record.queue)), *_held_since(record)]
     entry = next(iter(record.idle), None)
     error = record.last_dial_error
-    return HostStats(
-        **record.counts.as_stats(),  # type: ignore[arg-type]
-        origin=str(host),
-        scheme=getattr(host, "scheme", ""),
-        address=getattr(host, "host", str(host)),
-        port=getattr(host, "port", 0),
-        proxy=getattr(host, "proxy", None),
-        active=record.conns - idle - record.draining - record.upgraded,
-        idle=idle,
-        dialing=record.dialing,
-        draining=record.draining,
-        upgraded=record.upgraded,
-        closing=record.closing,
-        waiting=len(record.queue) + len(record.held),
-        leases=record.leases,
-        limit=limits.max_conns_per_host,
-        idle_limit=limits.idle_per_host,
-        oldest_wait_s=max(now - min(waiting), 0.0) if waiting else 0.0,
-        oldest_idle_s=max(now - entry.idle_since, 0.0) if entry is not None else 0.0,
-        last_dial_error=None if error is None else DialErrorStats(error[0], max(now - error[1], 0.0)),
-    )
+    return {
+        "origin": str(host),
+        "scheme": getattr(host, "scheme", ""),
+        "address": getattr(host, "host", str(host)),
+        "port": getattr(host, "port", 0),
+        "proxy": getattr(host, "proxy", None),
+        "active": record.conns - idle - record.draining - record.upgraded,
+        "idle": idle,
+        "dialing": record.dialing,
+        "draining": record.draining,
+        "upgraded": record.upgraded,
+        "closing": record.closing,
+        "waiting": len(record.queue) + len(record.held),
+        "leases": record.leases,
+        "limit": limits.max_conns_per_host,
+        "idle_limit": limits.idle_per_host,
+        "oldest_wait_s": max(now - min(waiting), 0.0) if waiting else 0.0,
+        "oldest_idle_s": max(now - entry.idle_since, 0.0) if entry is not None else 0.0,
+        "last_dial_error": None if error is None else DialErrorStats(error[0], max(now - error[1], 0.0)),
+    }
 
 
 def _first(table: Iterable[Waiter[C]]) -> Iterator[Waiter[C]]:
@@ -64,25 +86,22 @@ class Tallied(Policy[C]):
 
     def stats(self, now: float | None = None) -> PoolStats:
         """Return a snapshot of all gauges and counters; work grows with the number of hosts."""
-        now = self._now if now is None else now
-        records = self._hosts.values()
-        hosts = [_host_stats(record, self.limits, now) for record in records]
-        everything = HostCounts()
-        for counts in (self.forgotten, *(record.counts for record in records)):
-            counts.fold(everything)
-        gauges: dict[str, Any] = {gauge: sum(getattr(host, gauge) for host in hosts) for gauge in _GAUGES}
-        gauges |= {age: max((getattr(host, age) for host in hosts), default=0.0) for age in _AGES}
-        return PoolStats(
-            **everything.as_stats(),  # type: ignore[arg-type]
-            **gauges,
-            schema=1,
-            name=self.name,
-            hook_errors=sum(self._hook_errors.values()),
-            hook_errors_by_hook=dict(self._hook_errors),
-            rebuilds=self._rebuilds,
-            limits=self.limits._asdict(),
-            hosts={host.origin: host for host in hosts},
-            monotonic=now,
+        return self.picture(self._now if now is None else now).develop()
+
+    def picture(self, now: float) -> Picture:
+        """Return what a snapshot is made of."""
+        return Picture(
+            [(_gauges(record, self.limits, now), record.counts.copy()) for record in self._hosts.values()],
+            self.forgotten.copy(),
+            {
+                "schema": 1,
+                "name": self.name,
+                "hook_errors": sum(self._hook_errors.values()),
+                "hook_errors_by_hook": dict(self._hook_errors),
+                "rebuilds": self._rebuilds,
+                "limits": self.limits._asdict(),
+                "monotonic": now,
+            },
         )
 
     def adopt(self, host: Hashable, counts: HostCounts) -> None:

@@ -80,10 +80,9 @@ async def _wait_for(
     try:
         ledger.apply(ledger.pool.get, waiter, engine.now())
     except QueueFull:
-        limit = engine.options.max_waiting
-        raise PoolQueueFull(
-            f"no connection to {key.origin}: {limit} requests wait already (max_waiting) [PT-QUEUE-FULL]"
-        ) from None
+        full = PoolQueueFull()
+        engine.exhaustion.explain_full(full, key, engine.now())
+        raise full from None
     except PoolClosedError:
         raise TransportClosed("this transport is closed") from None
     queued = waiter.pending and waiter.dial is None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pooltransport.core.keys import ConnectKey
     from pooltransport.runtime.protocols import Runtime, Stream
     from pooltransport.stats import CloseReason
-    from pooltransport.trace import Hooks
+    from pooltransport.trace import Hooks, WroteHeaderFieldInfo
 
 _ids = itertools.count(1)
 
@@ -38,6 +38,7 @@ class Connection:
         "reused",
         "runtime",
         "stream",
+        "told_headers",
     )
 
     def __init__(self, key: ConnectKey, runtime: Runtime, stream: Stream, codec: Http1Codec, now: float) -> None:
@@ -54,6 +55,8 @@ class Connection:
         self.reused = False
         self.requests_served = 0
         self.hooks: Hooks | None = None
+        # The last header section, as `wrote_header_field` was told of it: the next is often the same.
+        self.told_headers: tuple[bytes, tuple[WroteHeaderFieldInfo, ...]] = (b"", ())
         self.close_reason: CloseReason | None = None
         self.on_idle_event: Callable[[CloseReason], None] | None = None
 

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from pooltransport.core.keys import ConnectKey
     from pooltransport.core.pool import Waiter
     from pooltransport.diagnosis.findings import Facts, Holder
-    from pooltransport.errors import PoolTimeout
+    from pooltransport.errors import PoolQueueFull, PoolTimeout
 
     from .engine import Engine
 
 _LONGEST_LINE = 200
 _HOLDERS_TOLD = 3
 _FULLY_EACH = 1.0  # s, for each host
+_SAME_MOMENT = 0.05  # s
+_QUEUE_FULL_SECONDS = 1.0  # for so long somebody must have done nothing to be a suspect, where nobody waited
 _WHOLE_WAIT = 0.9  # of the wait: who did nothing for so long is a suspect
 _RECENTLY = 60.0  # s: a dial that failed so long ago may be why
 _DOING = {
@@ -43,18 +45,19 @@ _DOING = {
 class Exhaustion:
     """Explains for one engine, and remembers how lately it did."""
 
-    __slots__ = ("_engine", "_told")
+    __slots__ = ("_engine", "_facts", "_facts_at", "_told")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._facts: Facts | None = None
+        self._facts_at = 0.0
         self._told: dict[str, float] = {}  # host: when it was explained in full
 
     def explain(self, error: PoolTimeout, waiter: Waiter[Any], now: float) -> None:
         """Give `error` its numbers and its first line; the holders, by line, in its notes."""
         engine, waited = self._engine, now - waiter.since
         key: ConnectKey = waiter.key  # type: ignore[assignment]
-        longest = engine.options.lease_warn_after or waited
-        facts = facts_of(engine, min(max(waited * _WHOLE_WAIT, 0.001), longest))
+        facts = self._look(now, waited)
         scope, limit = self._limit(facts, key)
         holders = self._holders(facts, key if scope == "per_host" else None)
         error.args = (_first_line(error.code, facts, key, scope, limit, waited, holders),)
@@ -82,6 +85,29 @@ class Exhaustion:
         error.add_note(f"setting: {error.setting} = {error.seconds:g} s, phase {error.phase}")
         error.add_note(f"more: python -m pooltransport explain {error.code}")
         _log(error, engine.options.name)
+
+    def explain_full(self, error: PoolQueueFull, key: ConnectKey, now: float) -> None:
+        """Give `error`, of a request that may not even wait, its numbers and its line."""
+        limit = self._engine.options.max_waiting
+        facts = self._look(now, _QUEUE_FULL_SECONDS)
+        scope, _ = self._limit(facts, key)
+        holders = self._holders(facts, key if scope == "per_host" else None)
+        line = f"no connection to {key.origin}: {limit} requests wait already (max_waiting)"
+        error.args = (_with_suspect(line, error.code, holders),)
+        error.origin = key.origin
+        error.limit = limit
+        error.stats = facts.stats
+        error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
+        error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
+
+    def _look(self, now: float, waited: float) -> Facts:
+        """Return the facts of this moment: a pool that runs dry fails a thousand requests at once."""
+        facts = self._facts
+        if facts is None or not 0 <= now - self._facts_at < _SAME_MOMENT:
+            longest = self._engine.options.lease_warn_after or waited
+            facts = self._facts = facts_of(self._engine, min(max(waited * _WHOLE_WAIT, 0.001), longest))
+            self._facts_at = now
+        return facts
 
     def _limit(self, facts: Facts, key: ConnectKey) -> tuple[str, int | None]:
         options = self._engine.options
@@ -117,6 +143,10 @@ def _first_line(
         f"no connection to {key.origin} within {waited:.2f} s: "
         f"{used} of {limit} in use, {dialing}{gauges.waiting} waiting"
     )
+    return _with_suspect(line, code, holders)
+
+
+def _with_suspect(line: str, code: str, holders: list[Holder]) -> str:
     tail = f" [{code}]"
     if holders:
         top = holders[0]
@@ -133,7 +163,9 @@ def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) 
         if finding.id in {"R1", "R5", "R9"} and any(
             key.origin in text for text in (*finding.evidence, *finding.against)
         ):
-            notes.append(f"likely cause: {finding.cause} ({finding.confidence}, {finding.id}); {finding.evidence[0]}")
+            # What is held now says more here than what was dropped before.
+            evidence = next((text for text in finding.evidence if " held " in text), finding.evidence[0])
+            notes.append(f"likely cause: {finding.cause} ({finding.confidence}, {finding.id}); {evidence}")
             notes += [f"  against it: {text}" for text in finding.against]
             break
     notes += [

@@ -121,7 +121,8 @@ class Ledger:
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
         with self.looking():
-            return self.pool.stats(self.now())
+            picture = self.pool.picture(self.now())
+        return picture.develop()
 
     def looking(self) -> Looking:
         """Hold the mutex, to look at several things of the pool at once: ``with ledger.looking():``."""

@@ -116,13 +116,15 @@ class Reporter:
         return f"{used} of {limit} in use now" if limit is not None else f"{used} in use now"
 
     def left_open(self, found: LeakFound, runtime: Runtime | None) -> int:
-        """Count and report the responses that `runtime`, or the transport, or the process, did not outlive."""
+        """Count and report the responses that `runtime`, or the transport, or the process, did not outlive and that
+        nobody reads: who is still at work, in another thread, has forgotten nothing.
+        """
         ledger = self._ledger
         left = [
             lease
             for lease in tuple(ledger.leases.values())
             if lease.is_open
-            and not lease.is_stream
+            and lease.is_unread
             and lease.found not in AT_AN_END
             and runtime in {None, lease.conn.runtime}
         ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pooltransport.trace import Hooks
 
     from .clocks import Clocks
+    from .connection import Connection
 
 
 async def send(
@@ -37,7 +38,7 @@ async def send(
     data = wire.head(request, close=close, gzip=gzip, proxy=lease.conn.key.forward)
     hooks = lease.hooks
     if hooks is not None:
-        _tell_headers(hooks, data)
+        _tell_headers(hooks, data, lease.conn)
     body = request.body
     if body.is_empty:
         # A body that was given and is empty may still have to be ended in chunked coding.
@@ -59,20 +60,23 @@ async def send(
     return None if upload is None else upload.head
 
 
-def _tell_headers(hooks: Hooks, data: bytes) -> None:
+def _tell_headers(hooks: Hooks, data: bytes, conn: Connection) -> None:
     if hooks.wants("wrote_header_field"):
-        text = data.decode("latin-1")
-        pairs = [line.partition(": ") for line in text[text.index("\r\n") + 2 : -4].split("\r\n")]
-        if len({name for name, _, _ in pairs}) == len(pairs):
-            for name, _, value in pairs:
-                hooks.tell("wrote_header_field", WroteHeaderFieldInfo(name, (value,)))
-        else:
-            fields: dict[str, list[str]] = {}
-            for name, _, value in pairs:
-                fields.setdefault(name, []).append(value)
-            for name, values in fields.items():
-                hooks.tell("wrote_header_field", WroteHeaderFieldInfo(name, tuple(values)))
+        told, infos = conn.told_headers
+        if told != data:
+            infos = _fields(data)
+            conn.told_headers = (data, infos)
+        for info in infos:
+            hooks.tell("wrote_header_field", info)
     hooks.tell("wrote_headers", WroteHeadersInfo(len(data)))
+
+
+def _fields(data: bytes) -> tuple[WroteHeaderFieldInfo, ...]:
+    fields: dict[str, list[str]] = {}
+    for line in data.decode("latin-1").split("\r\n")[1:-2]:
+        name, _, value = line.partition(": ")
+        fields.setdefault(name, []).append(value)
+    return tuple(WroteHeaderFieldInfo(name, tuple(values)) for name, values in fields.items())
 
 
 async def _await_continue(lease: Lease, exchange: Exchange, clocks: Clocks, sent: Sent, timeout: float) -> Head | None:

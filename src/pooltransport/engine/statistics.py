@@ -35,8 +35,9 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
     now = engine.now()
     threshold = threshold or engine.options.lease_warn_after or _THRESHOLD
     with ledger.looking():
-        stats = ledger.pool.stats(now)
+        picture = ledger.pool.picture(now)
         current = ledger.pool.look()
+    stats = picture.develop()
     minute = {str(host): delta for host, delta in ledger.memory.history.minute(now, current).items()}
     ten = {str(host): delta for host, delta in ledger.memory.history.ten_minutes(now, current).items()}
     leases = tuple(ledger.leases.values())

@@ -7,13 +7,16 @@ Rules:
 
 1. Collect only if a lease of that limit is read by nobody. First the young generations, soon and cheaply: garbage
    that was just made is there. Everything only if nobody reads any, or shortly before the timeout; with a rest of
-   fifty times what it took, twice as long after each that was in vain, up to 30 s.
+   fifty times what it took, twice as long after each that was in vain, up to 30 s; and not if it might outlast the
+   wait, or on a loop a quarter of a second: how long it takes is estimated from the memory in use.
 2. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
    those responses, no waiter has a deadline, and the pool has not moved for a second (contract 7.5).
 """
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,7 @@ _YOUNG_IN_VAIN = 1.0
 _LONGEST_REST = 30.0
 _REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
 _TOO_LONG_ON_A_LOOP = 0.25
+_SECONDS_EACH = 1e-7  # twice what a block was measured to cost, until the first collection tells better
 _STILL = 1.0
 
 
@@ -47,12 +51,16 @@ class Collector:
     """When garbage was last collected for a pool's sake, in this process, and whether it was worth it."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, collect: Callable[[int], int] = leaks.collect
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        collect: Callable[[int], int] = leaks.collect,
+        blocks: Callable[[], int] = sys.getallocatedblocks,
     ) -> None:
         self._clock = clock  # not a transport's: a collection takes real time, and one serves them all
         self._collect = collect
+        self._blocks = blocks
         self._young_at = self._all_at = 0.0  # not before
-        self._took = 0.0
+        self._each = _SECONDS_EACH  # of a collection, for each block of memory
         self._in_vain = 0
         self.found = False  # something, the last time
 
@@ -65,19 +73,21 @@ class Collector:
             if self.found:
                 self._young_at = 0.0
 
-    def everything(self, *, on_loop: bool, always: bool, is_last: bool) -> None:
-        """Collect all there is, unless that was lately in vain, or takes too long on this loop."""
+    def everything(self, at_most: float, *, is_last: bool) -> None:
+        """Collect all there is, unless that was lately in vain, or would take more than `at_most` seconds."""
         now = self._clock()
         if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
-        if on_loop and not always and self._took > _TOO_LONG_ON_A_LOOP:
+        blocks = self._blocks()
+        if blocks * self._each > at_most:
             return
         self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
         found = self._collect(_ALL)
-        self._took = self._clock() - now
+        took = self._clock() - now
+        self._each = max(took / max(blocks, 1), _SECONDS_EACH / 10)
         self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
-        self._all_at = now + min(_REST * self._took * 2**self._in_vain, _LONGEST_REST)
+        self._all_at = now + min(_REST * took * 2**self._in_vain, _LONGEST_REST)
 
 
 collector = Collector()
@@ -134,14 +144,14 @@ class Vigil:
         is_last = at is not None and not self._last_done and now >= self._last_moment(at)
         if wanted is not False and (is_last or now >= self._look_at):
             self._last_done = self._last_done or is_last
-            self._collect(is_last=is_last, always=wanted is True)
+            self._collect(now, at, is_last=is_last, always=wanted is True)
         if now >= self._look_at:
             self._pause = min(self._pause * 4, self._longest)
             self._look_at = now + self._pause
         if self._may_deadlock and self._waiter.pending:
             self._check_deadlock(now)
 
-    def _collect(self, *, is_last: bool, always: bool) -> None:
+    def _collect(self, now: float, at: float | None, *, is_last: bool, always: bool) -> None:
         engine = self._engine
         unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
         if not any(unread):
@@ -149,8 +159,11 @@ class Vigil:
         collector.young()
         engine.ledger.kick()
         if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
-            on_loop = self._waiter.key.runtime.name != "threads"  # type: ignore[attr-defined]
-            collector.everything(on_loop=on_loop, always=always, is_last=is_last)
+            # It must end before the wait does: a timeout that comes late is worse than one slot found late.
+            at_most = math.inf if at is None or always else at - now
+            if not always and self._waiter.key.runtime.name != "threads":  # type: ignore[attr-defined]
+                at_most = min(at_most, _TOO_LONG_ON_A_LOOP)
+            collector.everything(at_most, is_last=is_last)
             engine.ledger.kick()
         self._looked = True
 
