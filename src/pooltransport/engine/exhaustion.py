@@ -161,7 +161,7 @@ def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) 
     notes = []
     for finding in findings:
         if finding.id in {"R1", "R5", "R9"} and any(
-            key.origin in text for text in (*finding.evidence, *finding.against)
+            f" {key.origin} " in f" {text} " for text in (*finding.evidence, *finding.against)
         ):
             # What is held now says more here than what was dropped before.
             evidence = next((text for text in finding.evidence if " held " in text), finding.evidence[0])
