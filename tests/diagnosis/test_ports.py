@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import resource
@@ -146,11 +147,21 @@ class TestLive:
         monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert file_use().limit is None
 
+    @pytest.mark.parametrize(("limit", "known"), [(65_536, True), (65_537, False), (resource.RLIM_INFINITY, False)])
+    def test_when_there_is_none_left_to_look_with(self, monkeypatch, limit, known):
+        """Which is when it is asked for."""
+        expected = file_use()
+
+        def none_left(path):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+        monkeypatch.setattr(os, "listdir", none_left)
+        use = file_use()
+        assert use == (expected._replace(limit=limit) if known else None)
+
 
 def test_where_the_system_does_not_say(monkeypatch):
-    def nothing(path):
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(os, "listdir", nothing)
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert file_use() is None
