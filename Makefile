@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 BENCH_PY := $(BENCH_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
-SERVERS := nginx squid haproxy microsocks
+SERVERS := nginx squid haproxy microsocks prometheus
 PEERS := aiohttp httpx httpx2 requests urllib3
 
 .PHONY: help demo test test-peers test-full soak failover observing lint types bench build clean

@@ -15,15 +15,18 @@ from pooltransport import TransportOptions
 from tests.support.responders import ok
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # A file that a page shows, with its name in the first line: it is there when the page's programs run.
 FILE = re.compile(r"^```toml\n# (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Lines of an example, which has tests of its own: what is shown is what it has.
+EXCERPT = re.compile(r"^<!-- (examples/\S+) -->\n```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
     pytest.param(page, match.group(1), id=f"{page.name}-{number}")
     for page in PAGES
-    for number, match in enumerate(BLOCK.finditer(page.read_text()))
+    for number, match in enumerate(BLOCK.finditer(EXCERPT.sub("", page.read_text())))
 ]
+EXCERPTS = [pytest.param(*found, id=found[0]) for page in PAGES for found in EXCERPT.findall(page.read_text())]
 
 
 def test_there_are_blocks():
@@ -51,6 +54,11 @@ def test_runs(page, block, server_factory, tmp_path):
     said = [line for line in done.stderr.splitlines() if not line.startswith("Executing ")]
     assert said == []
     assert server.requests >= 1
+
+
+@pytest.mark.parametrize(("name", "lines"), EXCERPTS)
+def test_excerpts_are_what_the_examples_have(name, lines):
+    assert lines in (ROOT / name).read_text()
 
 
 def test_options_page_lists_every_option_with_its_default():

@@ -195,6 +195,18 @@ class TestRequest:
         with pytest.raises(InvalidRequest, match="line break"):  # TRAIL-07
             Request("PUT", URL, content=b"a", trailers={"X": "1\n"})
 
+    def test_with_headers_is_a_copy_that_shares_the_body(self):
+        request = Request("POST", URL, headers={"X-Mine": "1"}, content=iter([b"abc"]), timeout=3)
+        other = request.with_headers({"X-Other": "2"})
+        assert (request.headers.multi_items(), other.headers.multi_items()) == ([("X-Mine", "1")], [("X-Other", "2")])
+        assert other.headers.is_frozen
+        assert (other.body is request.body, other.chunked, other.timeout, other.url) == (
+            True,
+            True,
+            Timeout(3),
+            request.url,
+        )
+
     def test_with_defaults_leaves_the_original_alone(self):
         trace = object()
         request = Request("POST", URL, content=[b"a"], timeout=Timeout(read=1), headers={"A": "1"})

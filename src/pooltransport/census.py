@@ -3,8 +3,7 @@
 Rules:
 
 1. Everything alive is held weakly. Of what is gone only counters stay, so that sums over a process never go down.
-2. What a finalizer calls only appends to a deque; it is folded in when somebody asks. Until then, and as long as
-   what keeps a transport's books outlives it, the books themselves are read: no moment lacks them, none has them twice.
+2. What a finalizer calls only appends to a deque; it is folded in when somebody asks.
 3. A child process begins with nothing: what the parent counted is the parent's.
 """
 
@@ -17,7 +16,6 @@ import sys
 import time
 import weakref
 from collections import deque
-from contextlib import nullcontext
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,12 +27,11 @@ from .core.tally import stats_of_counts
 from .stats import ClientStats
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from .stats import PoolStats
 
     Tables = dict[Hashable, HostCounts]
-    Sums = dict[str | None, tuple[Tables, HostCounts]]  # by name
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
@@ -62,36 +59,17 @@ class Line(NamedTuple):
     requests: float | None
 
 
-class _Books(NamedTuple):
-    """The counters that `owner` keeps for a transport: by host, and of hosts that it has forgotten."""
-
-    owner: weakref.ref[Any]
-    name: str | None
-    tables: Tables
-    rest: HostCounts
-
-    def fold(self, into: Sums) -> None:
-        """Add everything to what is known under the name."""
-        _fold(self.name, self.tables, self.rest, into)
-
-
-def _fold(name: str | None, tables: Tables, rest: HostCounts, into: Sums) -> None:
-    known, others = into.setdefault(name, ({}, HostCounts()))
-    rest.fold(others)
-    for host, counts in tuple(tables.items()):
-        is_new = host not in known
-        counts.fold(others if is_new and len(known) >= _MOST_HOSTS else known.setdefault(host, HostCounts()))
-
-
 class _Census:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self.owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
         self.numbers = itertools.count(1)
-        self.books: dict[int, _Books] = {}
-        self.gone: deque[int] = deque()  # numbers of books whose owners are
-        self.folded: Sums = {}
+        self.gone: deque[tuple[str | None, Tables, HostCounts]] = deque()
+        self.folded: dict[str | None, tuple[Tables, HostCounts]] = {}
+        self.folding = _thread.allocate_lock()
+        self.owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.drops: deque[None] = deque()
+        self.dropped = 0
         self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
         self.made = 0
         self.mutex = _thread.allocate_lock()
@@ -110,7 +88,8 @@ def _here() -> _Census:
         old, _census = _census, _Census()
         for number, transport in sorted(old.transports.items()):
             _census.transports[number] = transport
-        _census.owners = old.owners
+        for number, owner in sorted(old.owners.items()):
+            _census.owners[number] = owner
         _census.numbers = old.numbers
     return _census
 
@@ -118,36 +97,29 @@ def _here() -> _Census:
 # -- what transports and clients say -----------------------------------------------------------
 
 
-def keep(owner: Any, name: str | None, tables: Tables, rest: HostCounts) -> None:
-    """Keep the counters `tables` (by host) and `rest` when `owner` is gone. While it lives they are read
-    ``with owner.looking():``.
-    """
-    here = _here()
-    number = next(here.numbers)
-    with here.mutex:
-        here.books[number] = _Books(weakref.ref(owner), name, tables, rest)
-    finalizer = weakref.finalize(owner, _depart, here.pid, number)
+def keep(owner: object, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    """Keep the counters `tables` (by host) and `rest` when `owner` is gone."""
+    finalizer = weakref.finalize(owner, _depart, os.getpid(), name, tables, rest)
     finalizer.atexit = False
 
 
-def _depart(pid: int, number: int) -> None:
+def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> None:
     if pid == os.getpid():
-        _census.gone.append(number)
+        _census.gone.append((name, tables, rest))
 
 
-def transport_made(transport: object, line: str, tables: Tables) -> None:
-    """Count a transport that somebody made at `line`; `tables` are its counters, which are kept."""
+def transport_made(transport: Any, line: str, owner: Any) -> None:
+    """Count a transport that somebody made at `line`; `owner` has its counters, and may outlive it."""
     here = _here()
-    with here.mutex:
-        books = next(books for books in reversed(here.books.values()) if books.tables is tables)
-        here.owners[transport] = books.owner
-        here.transports[next(here.numbers)] = transport
+    number = next(here.numbers)
+    here.transports[number] = transport
+    here.owners[number] = owner
     _count(here, transport)
-    _note_line(here, transport, line, tables)
-    _warn_of_churn(here, type(transport).__name__, line)
+    _note_line(here, transport, line, owner.pool.counts)
+    _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
 
 
-def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
+def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
     """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
     with here.mutex:
         many = here.churn.note_creation(line, time.monotonic())
@@ -155,7 +127,12 @@ def _warn_of_churn(here: _Census, kind: str, line: str) -> None:
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
         filename, _, number = line.rpartition(":")
         where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
-        tell_at(churn_finding(kind, many, line), *where, _registry)
+        tell_at(churn_finding(kind, many, line), *where, _registry, name)
+
+
+def transport_dropped() -> None:
+    """Count a transport that was dropped with connections; called by a finalizer."""
+    _here().drops.append(None)
 
 
 def client_made(client: object, transport: object | None, line: str) -> None:
@@ -186,34 +163,66 @@ def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
 
 
+def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:
+    """Return what is in `table`, although other threads add to it: its own iterators would raise."""
+    return {ref.key: value for ref in table.valuerefs() if (value := ref()) is not None}
+
+
 # -- what observers ask --------------------------------------------------------------------------
 
 
 def transports() -> tuple[Any, ...]:
     """Return the transports of this process that are alive, oldest first."""
-    found = (ref() for ref in _here().transports.valuerefs())  # in the order in which they were made
-    return tuple(transport for transport in found if transport is not None)
+    return tuple(transport for _, transport in sorted(_alive(_here().transports).items()))
 
 
-def process_stats() -> tuple[PoolStats, ...]:
+def process_stats(on_error: Callable[[object, Exception], object] | None = None) -> tuple[PoolStats, ...]:
     """Return the statistics of each live transport, and for each name one more, whose gauges are 0, with the
     counters of those that are gone: the sum of a counter over all of them never goes down.
+
+    A transport whose `stats()` raises is left out, and `on_error` told, if it is given; else it raises here.
     """
     here = _here()
-    held = transports()  # as long as they are held here, none of them departs
-    alive = tuple(transport.stats() for transport in held)
-    told = {id(here.owners[transport]()) for transport in held}
-    sums: Sums = {}
-    with here.mutex:
+    # Held until the end, so that nothing is counted both as alive and as gone. A transport may be gone while its
+    # responses, and so its connections and counters, live on.
+    alive, owners = _alive(here.transports), _alive(here.owners)
+    with here.folding:
         while here.gone:
-            here.books.pop(here.gone.popleft()).fold(here.folded)
-        for name, (tables, rest) in here.folded.items():
-            _fold(name, tables, rest, sums)
-        left = [(books, owner) for books in here.books.values() if id(owner := books.owner()) not in told]
-    for books, owner in left:
-        with nullcontext() if owner is None else owner.looking():
-            books.fold(sums)
-    return alive + tuple(stats_of_counts(name, *folded) for name, folded in sums.items())
+            _fold(here, *here.gone.popleft())
+        gone = tuple(stats_of_counts(name, *folded) for name, folded in here.folded.items())
+    found = []
+    for number in sorted({*alive, *owners}):
+        asked = alive.get(number)
+        try:
+            found.append(_snapshot_of(owners[number]) if asked is None else asked.stats())
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(asked, error)
+    return (*found, *gone)
+
+
+def _snapshot_of(owner: Any) -> PoolStats:
+    owner.check_process()
+    return owner.snapshot()  # type: ignore[no-any-return]
+
+
+def _fold(here: _Census, name: str | None, tables: Tables, rest: HostCounts) -> None:
+    into, others = here.folded.setdefault(name, ({}, HostCounts()))
+    rest.fold(others)
+    for host, counts in tables.items():
+        known = host in into or len(into) < _MOST_HOSTS
+        counts.fold(into.setdefault(host, HostCounts()) if known else others)
+
+
+def dropped() -> int:
+    """Return how many transports were dropped with connections and without being closed."""
+    here = _here()
+    with here.folding:
+        while here.drops:
+            here.drops.popleft()
+            here.dropped += 1
+        return here.dropped
 
 
 def clients() -> ClientStats:

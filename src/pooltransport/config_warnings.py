@@ -3,7 +3,7 @@
 1. Once for each line: the caller's own warning registry decides, as for every warning, so that filters work as
    everywhere, and those of a test are a test's own.
 2. The logger `pooltransport.config` gets it only where somebody set up logging: else the same words would be on
-   standard error twice. `extra`: `code`, `option`, `site` (``file:line``).
+   standard error twice. `extra`: docs/logging.md.
 3. What a `TransportOptions` said when it was made is not said again when a transport is made from it.
 """
 
@@ -27,8 +27,8 @@ _MOST_LINES = 1000
 _logged: dict[tuple[str, str], None] = {}
 
 
-def tell(findings: Iterable[ConfigFinding], ignored: tuple[str, ...] = ()) -> None:
-    """Warn of `findings` at the line that called us, `ignored` modules left out.
+def tell(findings: Iterable[ConfigFinding], ignored: tuple[str, ...] = (), pool_name: str | None = None) -> None:
+    """Warn of `findings` at the line that called us, `ignored` modules left out. `pool_name`: the transport's.
 
     Raises the warning if a filter makes an error of it.
     """
@@ -41,14 +41,16 @@ def tell(findings: Iterable[ConfigFinding], ignored: tuple[str, ...] = ()) -> No
     names = {} if frame is None else frame.f_globals
     where = ("<unknown>", 1) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
     for finding in found:
-        tell_at(finding, *where, names)
+        tell_at(finding, *where, names, pool_name)
 
 
-def tell_at(finding: ConfigFinding, filename: str, line: int, names: dict[str, Any]) -> None:
+def tell_at(
+    finding: ConfigFinding, filename: str, line: int, names: dict[str, Any], pool_name: str | None = None
+) -> None:
     """Warn of `finding` at that line of a module. `names`: the module's globals, in which warnings keep count."""
     import warnings  # noqa: PLC0415 - only who has something to be told pays for it
 
-    _log(finding, f"{filename}:{line}")
+    _log(finding, f"{filename}:{line}", pool_name)
     registry = names.setdefault("__warningregistry__", {})
     module = names.get("__name__") or filename  # None would say nothing at all
     warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, module, registry)
@@ -68,7 +70,7 @@ def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
     return frame, via
 
 
-def _log(finding: ConfigFinding, site: str) -> None:
+def _log(finding: ConfigFinding, site: str, pool_name: str | None) -> None:
     logging = sys.modules.get("logging")
     if logging is None or (finding.code, site) in _logged:
         return
@@ -78,5 +80,5 @@ def _log(finding: ConfigFinding, site: str) -> None:
     if len(_logged) >= _MOST_LINES:
         _logged.clear()
     _logged[finding.code, site] = None
-    extra = {"code": finding.code, "option": finding.option, "site": site}
+    extra = {"pool_name": pool_name, "code": finding.code, "option": finding.option, "site": site}
     logger.warning("%s", finding, extra=extra)

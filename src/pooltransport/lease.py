@@ -195,6 +195,7 @@ class Lease:
         "acquired_at",
         "bytes_expected",
         "bytes_read",
+        "bytes_sent",
         "conn",
         "detail",
         "dropped_at",
@@ -213,6 +214,7 @@ class Lease:
         "path",
         "read_at",
         "reading_since",
+        "scope",
         "site",
         "status_code",
         "thread",
@@ -249,12 +251,14 @@ class Lease:
         self.reading_since = 0.0  # 0: nobody waits for the server
         self.waited = 0.0  # seconds that readers waited for the server, in all
         self.bytes_read = 0
+        self.bytes_sent = 0  # header and body of the request, as far as it was sent when the answer came
         self.bytes_expected: int | None = None
         self._declared: bool | None = None  # None: nobody has said, its headers tell
         self.overdue: Activity | None = None  # as which it was spoken of
         self.found = LeakFound.GC
         self.detail: Detail | None = None
         self.path = ""
+        self.scope: object = None  # whose it is, where a witness looks on
         self._latch = _thread.allocate_lock()
 
     def end(self) -> bool:

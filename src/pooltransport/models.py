@@ -320,11 +320,16 @@ class Request:
         trace = client_trace if self.client_trace is None else self.client_trace
         if merged is self.timeout and trace is self.client_trace:
             return self
+        return self._copy(timeout=merged, client_trace=trace)
+
+    def with_headers(self, headers: HeadersInput) -> Request:
+        """Return a copy with these headers instead, those of body and Host as they were; it shares the body, too."""
+        return self._copy(_headers=_own_headers(headers))
+
+    def _copy(self, **changes: Any) -> Request:
         copy = object.__new__(Request)
         for name in Request.__slots__:
-            setattr(copy, name, getattr(self, name))
-        copy.timeout = merged
-        copy.client_trace = trace
+            setattr(copy, name, changes.get(name, getattr(self, name)))
         return copy
 
     def __repr__(self) -> str:

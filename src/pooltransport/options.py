@@ -234,7 +234,7 @@ class TransportOptions:
         problems = problems or [str(found) for found in conflicts(self)]
         if problems:
             raise ConfigError(problems)
-        tell(suspicions(self), tuple(self.ignore_modules))
+        tell(suspicions(self), tuple(self.ignore_modules), self.name)
 
     @classmethod
     def from_env(cls, prefix: str = "POOLTRANSPORT_", environ: Mapping[str, str] | None = None) -> Self:

@@ -45,14 +45,14 @@ def make_report(lease: Lease, count: int, gauges: str) -> LeakReport:
     site, function, opened = _opened(lease)
     expected = f" of {lease.bytes_expected}" if lease.bytes_expected is not None else ""
     age = lease.dropped_at - lease.opened_at
-    thread, task = _who(lease)
+    thread, task = who_of(lease)
     ended = "dropped" if lease.found in {LeakFound.GC, LeakFound.RESCUE} else "still open"
     message = (
-        f"response never closed: {_what(lease)}, "
+        f"response never closed: {what_of(lease)}, "
         f"{lease.bytes_read}{expected} body bytes read, {ended} {age:.1f} s after it was opened. "
         f"{_HOW_IT_ENDED[lease.found]} ({gauges}).\n"
         f"{opened}, thread {thread!r}{_task(task)}. Leak number {count} from this line.{_more(lease.detail)}\n"
-        f"Fix: {_fix(lease)} [PT-LEAK]"
+        f"Fix: {fix_of(lease)} [PT-LEAK]"
     )
     return LeakReport(
         lease.method,
@@ -75,12 +75,12 @@ def make_report(lease: Lease, count: int, gauges: str) -> LeakReport:
 def make_overdue(lease: Lease, activity: Activity, now: float) -> OverdueReport:
     """Return what is known of a response that is held for long."""
     site, function, opened = _opened(lease)
-    thread, task = _who(lease)
+    thread, task = who_of(lease)
     age = now - lease.acquired_at
     what = _WHAT[activity].format(unread=lease.unread_for(now), read=lease.bytes_read, waited=lease.waited)
-    fix = f"\nIf it is forgotten: {_fix(lease)}" if activity is Activity.IDLE_HOLDER else ""
+    fix = f"\nIf it is forgotten: {fix_of(lease)}" if activity is Activity.IDLE_HOLDER else ""
     message = (
-        f"response held for {age:.1f} s ({activity.value}): {_what(lease)}, {what}.\n"
+        f"response held for {age:.1f} s ({activity.value}): {what_of(lease)}, {what}.\n"
         f"{opened}, thread {thread!r}{_task(task)}.{_more(lease.detail)}{fix} [PT-OVERDUE]"
     )
     return OverdueReport(
@@ -101,7 +101,8 @@ def make_overdue(lease: Lease, activity: Activity, now: float) -> OverdueReport:
     )
 
 
-def _what(lease: Lease) -> str:
+def what_of(lease: Lease) -> str:
+    """Return the request and its answer in short, without path or query."""
     return f"{lease.method} {lease.origin}{lease.path} [{lease.status_code or 'no answer yet'}]"
 
 
@@ -112,7 +113,8 @@ def _opened(lease: Lease) -> tuple[str, str, str]:
     return site, function, f"Opened at {site} in {function}"
 
 
-def _who(lease: Lease) -> tuple[str, str | None]:
+def who_of(lease: Lease) -> tuple[str, str | None]:
+    """Return the names of the thread and the task that opened it."""
     if lease.detail is not None:
         return lease.detail.thread, lease.detail.task
     return thread_name(lease.thread), task_of(lease.holder)
@@ -122,7 +124,8 @@ def _task(task: str | None) -> str:
     return "" if task is None else f", task {task!r}"
 
 
-def _fix(lease: Lease) -> str:
+def fix_of(lease: Lease) -> str:
+    """Return the line that would have been right."""
     is_async = lease.conn.runtime.name != "threads"
     via = lease.site.via if lease.site is not None else ""
     fix = _FIXES.get((via, is_async)) or _FIXES["round_trip", is_async]
@@ -168,16 +171,16 @@ def _name_of(found: object, response: object) -> str:
     return f"a {type(found).__qualname__}{size}"
 
 
-def log_overdue(report: OverdueReport) -> None:
+def log_overdue(report: OverdueReport, pool_name: str | None) -> None:
     """Tell the logger: loudly if nobody works on it."""
     level = "WARNING" if report.activity == Activity.IDLE_HOLDER.value else "INFO"
-    log("leak", level, report.message, _extra(report))
+    log("leak", level, report.message, _extra(report, pool_name))
 
 
-def log_not_a_leak(report: OverdueReport, held: float) -> None:
+def log_not_a_leak(report: OverdueReport, held: float, pool_name: str | None) -> None:
     """Take back what was said of a lease that has ended after all."""
     text = f"response closed after {held:.1f} s, not a leak: {report.method} {report.origin}, opened at {report.site}"
-    log("leak", "INFO", text, _extra(report))
+    log("leak", "INFO", text, _extra(report, pool_name))
 
 
 def log(logger: str, level: str, text: str, extra: dict[str, object], error: Exception | None = None) -> None:
@@ -191,9 +194,13 @@ def log(logger: str, level: str, text: str, extra: dict[str, object], error: Exc
         hand_over(failure)
 
 
-def _extra(report: LeakReport | OverdueReport) -> dict[str, object]:
-    """The fields of a report under names that a log record does not have itself."""
-    extra = report._asdict()
+def _extra(report: LeakReport | OverdueReport, pool_name: str | None) -> dict[str, object]:
+    """The fields of a report under names that a log record does not have itself (docs/logging.md)."""
+    extra: dict[str, object] = {
+        "pool_name": pool_name,
+        "code": "PT-LEAK" if type(report) is LeakReport else "PT-OVERDUE",
+    }
+    extra |= report._asdict()
     del extra["message"]
     extra["leak_thread"] = extra.pop("thread")
     extra["leak_task"] = extra.pop("task")
@@ -201,9 +208,9 @@ def _extra(report: LeakReport | OverdueReport) -> dict[str, object]:
     return extra
 
 
-def warn_response(report: LeakReport) -> None:
+def warn_response(report: LeakReport, pool_name: str | None) -> None:
     """Tell the logger and the warnings filter."""
-    log("leak", "WARNING", report.message, _extra(report))
+    log("leak", "WARNING", report.message, _extra(report, pool_name))
     filename, _, line = report.site.rpartition(":")
     warn(report.message, UnclosedResponseWarning, filename or "<unknown>", int(line or 1))
 

@@ -187,11 +187,12 @@ class InformationalInfo(NamedTuple):
 
 
 class BodyClosedInfo(NamedTuple):
-    """The response ended. `bytes_left` is None where the length was not declared."""
+    """The response ended. `bytes_left` is None where the length was not declared; `bytes_sent`: of the request."""
 
     bytes_read: int
     bytes_left: int | None
     complete: bool
+    bytes_sent: int = 0
 
 
 class DrainedInfo(NamedTuple):

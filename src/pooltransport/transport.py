@@ -10,7 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import census
+from . import census, observers, witness
 from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .options import OptionsDict
     from .runtime.protocols import Runtime
     from .stats import PoolStats
+    from .trace import ConnInfo
     from .url import URL
 
 __all__ = [
@@ -61,7 +62,10 @@ class _TransportBase:
         self.options = options
         level = options.leak_detection
         if "leak_detection" not in options.explicit:
-            level = os.environ.get(LEAK_DETECTION_VARIABLE) or ("full" if sys.flags.dev_mode else level)
+            fallback = "full" if sys.flags.dev_mode else level
+            if (onlooker := witness.current) is not None:
+                fallback = onlooker.leak_detection
+            level = os.environ.get(LEAK_DETECTION_VARIABLE) or fallback
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)} [PTC117]")
         self._engine = Engine(
@@ -72,7 +76,9 @@ class _TransportBase:
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
         drop = partial(self._engine.ledger.abandon_all, type(self).__name__)
         self._guard = Guard(drop, self._site)
-        census.transport_made(self, str(self._site), self._engine.ledger.pool.counts)
+        census.transport_made(self, str(self._site), self._engine.ledger)
+        if (onlooker := witness.current) is not None:
+            self._engine.ledger.reports.scope = onlooker.transport_made(self)
 
     def _find_runtime(self) -> Runtime:
         raise AssertionError("each colour says where it runs")
@@ -90,6 +96,13 @@ class _TransportBase:
         """
         self._engine.ledger.safe_point(_PATIENCE)
         return snapshot(self._engine, self, detail=detail)
+
+    def connections(self) -> tuple[ConnInfo, ...]:
+        """Return what is known of each open connection: where from, where to, how old. From any thread."""
+        ledger = self._engine.ledger
+        ledger.check_process()
+        now = self._now()
+        return tuple(conn.info(now) for conn in ledger.open_conns())
 
     def close_idle_connections(self) -> None:
         """Close what is idle, and what comes back before the next request starts; abort dials that
@@ -118,6 +131,19 @@ class _TransportBase:
         stats = self._engine.ledger.snapshot()
         state = "closed" if self._engine.is_closed else f"{stats.active} active, {stats.idle} idle"
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
+
+
+def broken_invariant(transport: _TransportBase) -> str | None:
+    """Return which of the pool's invariants does not hold, or None. Work grows with everything there is: for tests."""
+    ledger = transport._engine.ledger  # noqa: SLF001 - the same room
+    with ledger.looking():
+        try:
+            ledger.pool.check()
+        except AssertionError as error:
+            import traceback  # noqa: PLC0415 - see above
+
+            return str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    return None
 
 
 def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:
@@ -154,6 +180,14 @@ class Transport(_TransportBase):
         """
         if request.body.is_async:
             raise InvalidRequest("an async iterable cannot be the body of a blocking request; use AsyncTransport")
+        if observers.anybody:
+            with observers.watching(request, self.options) as watched:
+                response = self._send(request)
+                watched.answered(response)
+            return response
+        return self._send(request)
+
+    def _send(self, request: Request) -> Response:
         began = self._now()
         head, body, got = run_sync(self._engine.round_trip(request))
         return Response(request, head, body, got, self._now() - began, self)
@@ -230,6 +264,14 @@ class AsyncTransport(_TransportBase):
 
     async def round_trip(self, request: Request) -> AsyncResponse:
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
+        if observers.anybody:
+            with observers.watching(request, self.options) as watched:
+                response = await self._send(request)
+                watched.answered(response)
+            return response
+        return await self._send(request)
+
+    async def _send(self, request: Request) -> AsyncResponse:
         began = self._now()
         head, body, got = await self._engine.round_trip(request)
         return AsyncResponse(request, head, body, got, self._now() - began, self)

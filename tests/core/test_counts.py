@@ -80,6 +80,7 @@ def full():
     counts.leaks = {LeakFound.GC: 2, LeakFound.EXIT: 1}
     counts.drains = {DrainOutcome.LIMIT.value: 4}
     counts.timeouts = {"queue": 5}
+    counts.hook_errors = {"leaked": 2}
     counts.failures = {AcquireFailure.POOL_TIMEOUT: 5}
     counts.note_dial_error("timeout", 30.0)
     counts.note_dial_error("other", 0.1)

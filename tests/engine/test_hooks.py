@@ -39,7 +39,7 @@ def test_order_of_a_cold_request(make_world):
     assert told.info("dns_done").addresses == ("192.0.2.1:443",)
     assert told.info("tls_handshake_done").tls.server_hostname == "host.test"
     assert told.info("put_idle_conn") is None
-    assert told.info("body_closed") == (2, 0, True)
+    assert told.info("body_closed")[:3] == (2, 0, True)
 
 
 def test_a_trace_of_the_request_comes_before_that_of_the_transport(make_world):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,6 +85,24 @@ def _own_sockets() -> Iterator[tuple[int, socket.socket]]:
         with sock:
             if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.type == socket.SOCK_STREAM:
                 yield int(name), sock
+
+
+IP_LOCAL_PORT_RANGE = 51  # linux/in.h; Python has no name for it
+
+
+def local_ports(count: int) -> tuple[int, int, bytes]:
+    """Return the socket option that leaves `count` local ports: in a row, free, of those that the system gives."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for _ in range(100):
+        first = random.randrange(low, high - count)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as sock:
+                    sock.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", ((first + count - 1) << 16) | first)
+    raise RuntimeError("no ports are free")
 
 
 def wait_received(sock: socket.socket, seconds: float = 5.0) -> None:

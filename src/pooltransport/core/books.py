@@ -92,7 +92,6 @@ class Books(Generic[C]):
         self._waiting = 0  # queued and held
         # Counters that belong to no host.
         self._seq = 0
-        self._hook_errors: dict[str, int] = {}
         self._rebuilds = 0
 
     # -- hosts and lanes -------------------------------------------------------

@@ -74,6 +74,7 @@ class HostCounts:
         "dials",
         "drains",
         "failures",
+        "hook_errors",
         "leaks",
         "lease_times",
         "queue_times",
@@ -95,6 +96,7 @@ class HostCounts:
         self.timeouts: dict[str, int] = {}
         self.retries = 0
         self.failures: dict[AcquireFailure, int] = {}
+        self.hook_errors: dict[str, int] = {}  # by hook
         self.queue_times = Buckets(SHORT)
         self.lease_times = Buckets(LEASE)
         self.conn_times = Buckets(CONNECTION)
@@ -186,7 +188,7 @@ class HostCounts:
 
 
 _NUMBERS = ("reused", "dials", "dial_errors", "retries")
-_TABLES = ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types")
+_TABLES = ("acquired", "closed", "leaks", "drains", "timeouts", "failures", "dial_error_types", "hook_errors")
 _MEASURED = ("queue_times", "lease_times", "conn_times", "conn_requests", "dial_times")
 _MEASURED_BY = ("dial_failures", "requests")
 # Every key there may be, with its text: asked of an enum each time they would cost more than the counting.

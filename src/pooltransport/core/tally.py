@@ -96,8 +96,8 @@ class Tallied(Policy[C]):
             {
                 "schema": 1,
                 "name": self.name,
-                "hook_errors": sum(self._hook_errors.values()),
-                "hook_errors_by_hook": dict(self._hook_errors),
+                "hook_errors": sum(self.forgotten.hook_errors.values()),
+                "hook_errors_by_hook": dict(self.forgotten.hook_errors),
                 "rebuilds": self._rebuilds,
                 "limits": self.limits._asdict(),
                 "monotonic": now,
@@ -169,7 +169,8 @@ class Tallied(Policy[C]):
 
     def note_hook_error(self, name: str = "") -> None:
         """Count a hook that raised."""
-        self._hook_errors[name] = self._hook_errors.get(name, 0) + 1
+        errors = self.forgotten.hook_errors  # of no host, and kept as long
+        errors[name] = errors.get(name, 0) + 1
 
     def _counts_of(self, conn: C) -> HostCounts:
         entry = self._entries.get(conn)

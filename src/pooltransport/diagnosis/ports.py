@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
 _MOST_ROWS = 100_000
 _MOST_FILES = 65_536
-_TIME_WAIT = "06"
 _LISTEN = "0A"
 
 
@@ -37,31 +37,72 @@ def port_limit() -> int | None:
     return high - low + 1
 
 
-def port_use(addresses: Iterable[tuple[str, int]] | None = None) -> PortUse | None:
-    """Return how many local ports are in use towards `addresses` (IP text and port; None: towards anything)."""
-    limit = port_limit()
-    if limit is None:
-        return None
-    wanted = None if addresses is None else {_hex(host, port) for host, port in addresses}
-    used = time_wait = rows = 0
+class Socket(NamedTuple):
+    """A row of the kernel's tables. Addresses as the kernel spells them (`spelled`); inode 0 is nobody's."""
+
+    local: str
+    remote: str
+    state: str
+    inode: int
+
+
+_STATES: tuple[str, ...] = ("established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait")
+_STATES += ("close", "close_wait", "last_ack", "listen", "closing")
+
+
+def tcp_sockets(remotes: Collection[str] | None, seconds: float | None = None) -> Iterator[Socket]:
+    """Give the TCP sockets towards `remotes` (`spelled`; None: towards anything), but for those that listen; for no
+    longer than `seconds`, and no more than 100,000 rows looked at.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    rows = 0
     for name in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         try:
             with open(name) as file:
                 next(file, None)
                 for line in file:
                     rows += 1
-                    if rows > _MOST_ROWS:
-                        return PortUse(used, time_wait, limit)
-                    _, _, remote, state, *_ = line.split(None, 5)
-                    if state != _LISTEN and (wanted is None or remote in wanted):
-                        used += 1
-                        time_wait += state == _TIME_WAIT
+                    if rows > _MOST_ROWS or (until is not None and rows % 256 == 0 and time.monotonic() > until):
+                        return
+                    _, local, remote, state, _, _, _, _, _, inode, *_ = line.split(None, 10)
+                    if state != _LISTEN and (remotes is None or remote in remotes):
+                        number = int(state, 16)
+                        word = _STATES[number - 1] if 0 < number <= len(_STATES) else "other"
+                        yield Socket(local, remote, word, int(inode))
         except OSError:
             continue
-    return PortUse(used, time_wait, limit)
 
 
-def _hex(host: str, port: int) -> str:
+def port_use(addresses: Iterable[tuple[str, int]] | None = None) -> PortUse | None:
+    """Return how many local ports are in use towards `addresses` (IP text and port; None: towards anything)."""
+    limit = port_limit()
+    if limit is None:
+        return None
+    used = waiting = 0
+    for socket in tcp_sockets(None if addresses is None else {spelled(host, port) for host, port in addresses}):
+        used += 1
+        waiting += socket.state == "time_wait"
+    return PortUse(used, waiting, limit)
+
+
+def own_inodes() -> frozenset[int]:
+    """Return the inodes of the sockets that this process has open."""
+    found = set()
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return frozenset()
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return frozenset(found)
+
+
+def spelled(host: str, port: int) -> str:
     """Return an address as the kernel's tables spell it: each 32-bit word in the machine's byte order."""
     import socket  # noqa: PLC0415 - only who looks at the kernel pays for it
 

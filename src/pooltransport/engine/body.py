@@ -279,8 +279,9 @@ class Body:
     def _tell_closed(self) -> None:
         hooks = self._lease.hooks
         if hooks is not None:
-            complete = self.state is State.COMPLETE
-            hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, self._exchange.left, complete))
+            lease, complete = self._lease, self.state is State.COMPLETE
+            info = BodyClosedInfo(lease.bytes_read, self._exchange.left, complete, lease.bytes_sent)
+            hooks.tell("body_closed", info)
 
     # -- closing early --------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pooltransport import observers
+from pooltransport.core.pool import DialState
 from pooltransport.errors import (
     ConfigError,
     ConnectAttempt,
@@ -61,7 +63,8 @@ class DialJob:
         self._tls = tls
         self.key: ConnectKey = ticket.key  # type: ignore[assignment]
         self.runtime: Runtime = self.key.runtime
-        self.phase = "dns"
+        self._phase, self._since = "dns", engine.now()
+        self._spent: dict[str, float] = {}
         self._whose = ""
         self._task: Task | None = None
         self._search: Search | None = None
@@ -73,6 +76,30 @@ class DialJob:
         self._context: Any = None
 
     # -- beginning and end ----------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        """Where it is."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        self._enter(phase, self._engine.now())
+
+    def _enter(self, phase: str, now: float) -> None:
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+    def _tell_ended(self, now: float, error: str | None) -> None:
+        """Let observers know how long it took, before anybody has the connection: at the next safe point."""
+        if not observers.anybody or self._ticket.state is DialState.ABORTED:
+            return
+        self._enter(self._phase, now)
+        search = self._search
+        name = None if search is None else self.key.first_hop[0]
+        phases = tuple((phase, seconds) for phase, seconds in self._spent.items() if phase != "dns" or name is not None)
+        seconds = now - self._ticket.started
+        self._engine.ledger.reports.observed(observers.Dialed(self.key.host, seconds, error, phases, name))
 
     def start(self, context: Context | None, *, soon: bool) -> None:
         """Begin, on the runtime that the connection is for."""
@@ -140,6 +167,7 @@ class DialJob:
             # An orphan's connection may lie in the pool: let the loop tell of its end, as of others.
             conn.reused = True
             stream.on_idle_event = conn.on_idle_event
+        self._tell_ended(now, None)
         engine.ledger.apply(engine.ledger.pool.dialed, self._ticket, conn, now, 1, retire_at)
         engine.ledger.keep_house(self.runtime)  # it may lie idle before there is any lease
         engine.trusted.retire_if_outdated(conn)  # the files may have changed since the handshake began
@@ -154,7 +182,9 @@ class DialJob:
         if not self._aborted:
             ledger.memory.note_dial_failure(self.key.host, error)
             self._engine.kernel_notes.add(error, kind, self.key)
-        ledger.apply(ledger.pool.dial_failed, self._ticket, error, self._engine.now(), kind)
+        now = self._engine.now()
+        self._tell_ended(now, kind)
+        ledger.apply(ledger.pool.dial_failed, self._ticket, error, now, kind)
 
     # -- the phases -----------------------------------------------------------------------------
 

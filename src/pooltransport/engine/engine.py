@@ -15,6 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pooltransport import witness
 from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange, has_gzip_body
 from pooltransport.core.http1.request import says_close, takes_gzip
@@ -196,6 +197,8 @@ class Engine:
         lease.detail = self.watch.detail(site)
         if self.options.show_paths:
             lease.path = request.url.target.partition(b"?")[0].decode("latin-1")
+        if (onlooker := witness.current) is not None:
+            onlooker.lease_opened(lease)
         ledger.open_lease(lease)
         return lease
 
@@ -239,6 +242,7 @@ class Engine:
             raise
         lease.status_code = head.status
         lease.headers = head.headers  # before the moment that says they are there
+        lease.bytes_sent = sent.bytes_written
         lease.headers_at = self.now()
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())

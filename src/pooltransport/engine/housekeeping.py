@@ -36,7 +36,9 @@ class Keeper:
         except Exception:  # the house of every other transport is kept by this thread or loop too
             import logging  # noqa: PLC0415 - a bug of ours pays for it
 
-            logging.getLogger("pooltransport.pool").exception("keeping house failed")
+            logging.getLogger("pooltransport.pool").exception(
+                "keeping house failed", extra={"pool_name": ledger.options.name}
+            )
             return _AFTER_A_FAILURE
 
 

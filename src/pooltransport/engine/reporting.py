@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pooltransport import leaks, reports
+from pooltransport import census, leaks, observers, reports, witness
 from pooltransport.lease import name_of
 from pooltransport.stats import Activity, CloseReason, LeakFound
 from pooltransport.trace import ConnClosedInfo, Hooks
@@ -30,13 +30,14 @@ _SPOKEN_OF = frozenset((Activity.IDLE_HOLDER, Activity.SLOW_SERVER, Activity.SLO
 class Reporter:
     """Speaks for one ledger."""
 
-    __slots__ = ("_ledger", "_leaks", "_overdue", "_sites", "_told_hooks", "_words", "transport_hooks")
+    __slots__ = ("_ledger", "_leaks", "_overdue", "_sites", "_told_hooks", "_words", "scope", "transport_hooks")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         trace = ledger.options.trace
         self.transport_hooks = None if trace is None else Hooks((trace,), self.hook_error)
         self._told_hooks: set[str] = set()
+        self.scope: object = None  # whose the transport is, where a witness looks on
         self.forget()
 
     def forget(self) -> None:
@@ -61,9 +62,16 @@ class Reporter:
         if later:
             self._words.append(partial(self.closed, conn, reason, later=False))
             return
+        if observers.anybody:
+            age = self._ledger.now() - conn.created
+            self.observed(observers.Closed(conn.key.host, age, conn.requests_served))
         hooks = conn.hooks if conn.hooks is not None else self.transport_hooks
         if hooks is not None:
             hooks.tell("conn_closed", ConnClosedInfo(conn.info(self._ledger.now()), reason, reason.initiator))
+
+    def observed(self, event: observers.Dialed | observers.Closed) -> None:
+        """Tell observers of it at the next safe point."""
+        self._words.append(partial(observers.tell, event, self._ledger.options))
 
     def hook_error(self, name: str, error: Exception) -> None:
         """Count a hook that raised, and log it once for each hook."""
@@ -78,6 +86,9 @@ class Reporter:
 
     def transport_dropped(self, what: str, site: Site | None, sockets: int) -> None:
         """The transport was dropped unclosed, by a finalizer; it will not speak any more itself."""
+        census.transport_dropped()
+        if (onlooker := witness.current) is not None:
+            onlooker.transport_lost(self.scope, what, site, sockets)
         leaks.pending.append(partial(reports.warn_transport, what, site, sockets))
 
     def leak_sites(self) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -89,6 +100,8 @@ class Reporter:
 
     def leak(self, lease: Lease) -> None:
         """A response was never closed; counted before. By a finalizer, or at an end."""
+        if (onlooker := witness.current) is not None:
+            onlooker.lease_lost(lease)
         self._words.append(partial(self._tell_leak, lease))
 
     def _tell_leak(self, lease: Lease) -> None:
@@ -105,7 +118,7 @@ class Reporter:
         if hooks is not None:
             hooks.tell("leaked", report)
         if loud:
-            reports.warn_response(report)
+            reports.warn_response(report, ledger.options.name)
 
     def _gauges(self, lease: Lease) -> str:
         options, stats = self._ledger.options, self._ledger.snapshot()
@@ -147,7 +160,7 @@ class Reporter:
             hooks.tell("lease_overdue", report)
         _, loud = self._overdue.count(f"{report.site} {activity.value}", now)
         if loud:
-            reports.log_overdue(report)
+            reports.log_overdue(report, self._ledger.options.name)
 
     def ended(self, lease: Lease, now: float) -> None:
         """A lease that was spoken of has ended after all: it was no leak."""
@@ -155,7 +168,6 @@ class Reporter:
         if activity in _SPOKEN_OF:
             self._words.append(partial(self._tell_ended, lease, activity, now))
 
-    @staticmethod
-    def _tell_ended(lease: Lease, activity: Activity, now: float) -> None:
+    def _tell_ended(self, lease: Lease, activity: Activity, now: float) -> None:
         report: OverdueReport = reports.make_overdue(lease, activity, now)
-        reports.log_not_a_leak(report, now - lease.acquired_at)
+        reports.log_not_a_leak(report, now - lease.acquired_at, self._ledger.options.name)

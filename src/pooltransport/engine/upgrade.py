@@ -91,6 +91,7 @@ class Upgraded:
         except BaseException:
             self._end(CloseReason.CANCELLED, State.FAILED)
             raise
+        self._lease.bytes_sent += len(data)
 
     def end_writing(self) -> None:
         """End our direction; the peer's may go on (Go UPG-04)."""
@@ -130,5 +131,7 @@ class Upgraded:
         guard.disarm()
         self.state = state
         self._engine.ledger.discard(self._lease, reason, answered=True)
-        if self._lease.hooks is not None:
-            self._lease.hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, None, state is State.COMPLETE))
+        hooks = self._lease.hooks
+        if hooks is not None:
+            complete = state is State.COMPLETE
+            hooks.tell("body_closed", BodyClosedInfo(self._lease.bytes_read, None, complete, self._lease.bytes_sent))

@@ -113,7 +113,9 @@ class ContextSource:
                     raise
                 mine = object()
                 if self._refused.setdefault(wanted, mine) is mine:  # several threads may find it out at once
-                    _log("the changed files are not used, those read before stay in force: %s", error)
+                    _log(
+                        "the changed files are not used, those read before stay in force: %s", error, self._options.name
+                    )
                 return
             # Two threads may make it at once; one wins, and both are right.
             context = _contexts.setdefault(wanted, context)
@@ -224,7 +226,9 @@ def _system_file() -> str | None:
     return next((path for path in _SYSTEM_FILES if os.path.isfile(path)), None)
 
 
-def _log(text: str, error: Exception) -> None:
+def _log(text: str, error: ConfigError, pool_name: str | None) -> None:
     import logging  # noqa: PLC0415 - only broken files pay for it
 
-    logging.getLogger("pooltransport.config").warning(text, error)
+    logging.getLogger("pooltransport.config").warning(
+        text, error, extra={"pool_name": pool_name, "code": error.codes[0], "option": None, "site": None}
+    )
