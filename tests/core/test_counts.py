@@ -217,3 +217,40 @@ class TestTally:
         assert stats.dials == 36
         assert {origin: host.dials for origin, host in stats.hosts.items()} == {"http://a:80": 12, "http://b:80": 12}
         assert tables["http://a:80"].as_stats() == full().as_stats()  # untouched
+
+
+class TestLooks:
+    """What others see of a pool at work."""
+
+    def test_who_waits_host_by_host_oldest_first(self):
+        pool = Pool(Limits(max_conns=1), host_of=lambda key: key)
+        holder = Waiter("a")
+        (dial,) = pool.get(holder, 0.0)
+        assert list(pool.waiters()) == []  # its own dial is under way
+        pool.dialed(dial.ticket, "conn", 0.0)
+        waiters = [Waiter(key) for key in ("b", "a", "b")]
+        for waiter in waiters:
+            pool.get(waiter, 0.0)
+        assert list(pool.waiters()) == [waiters[1], waiters[0], waiters[2]]
+        assert (pool.waiting_count, pool.open_count) == (3, 1)
+        pool.remove("conn", CloseReason.READ_ERROR)  # a slot that is free when the socket is closed
+        assert set(pool.waiters()) == set(waiters)
+        assert pool.waiting_count == 3
+        pool.closed("conn", 0.0)
+        assert len(list(pool.waiters())) == 2
+
+    def test_the_peak_is_reached_by_reuse_too(self):
+        pool = Pool(Limits(), host_of=lambda key: key)
+        for name in ("one", "two"):
+            waiter = Waiter("a")
+            (dial,) = pool.get(waiter, 0.0)
+            pool.dialed(dial.ticket, name, 0.0)
+            pool.put_idle(name, 0.0)
+            if name == "one":
+                assert pool.take("a", 0.0) == "one"
+        pool.put_idle("one", 0.0)
+        assert pool.sample()["a"].peak == 2
+        pool.sample()
+        assert pool.take("a", 0.0)
+        assert pool.take("a", 0.0)
+        assert pool.sample()["a"].peak == 2

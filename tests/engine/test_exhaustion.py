@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -277,10 +278,14 @@ class TestNotes:
     def test_what_is_remembered_is_bounded(self):
         memory = Memory(0.0)
         for number in range(1000):
+            memory.note_unread(SimpleNamespace(site=None, status_code=number))
             memory.note_dial_failure(number, OSError("x"))
             memory.note_peer(str(number), "192.0.2.1:80")
         assert len(memory.dial_failures) <= 256
         assert len(memory.peers) <= 256
+        assert len(memory.unread) == 256
+        memory.note_unread(SimpleNamespace(site=None, status_code=1))
+        assert memory.unread[None, 1] == 2
         assert memory.peers["999"] == "192.0.2.1:80"
 
 
@@ -376,3 +381,33 @@ def test_a_thousand_at_once_look_once(make_world):
     assert all(isinstance(error, PoolTimeout) for error in errors)
     assert len({id(error.stats.hosts) for error in errors}) <= 3
     close(world, *held)
+
+
+def test_of_a_host_that_came_after_the_look(make_world):
+    """The look of this moment does not know it yet: the numbers of all are told."""
+    world = make_world(Answers(HEAD), max_conns=1)
+    held = hold(world)
+    first = world.runtime.start(world.get(timeout=Timeout(acquire=1.0)))
+    world.runtime.advance(0.99)
+    assert not first.done
+    world.runtime.advance(0.01)
+    assert isinstance(first.error, PoolTimeout)
+    error = fail(world, "http://192.0.2.77/", seconds=0.02)
+    assert str(error).startswith("no connection to http://192.0.2.77:80 within 0.02 s: 1 of 1 in use, ")
+    assert error.limit_scope == "total"
+    assert not any(note.startswith(("this host", "last ")) for note in error.__notes__)
+    close(world, held)
+
+
+def test_hosts_that_were_told_of_are_bounded(make_world):
+    """A thousand, and then it begins anew."""
+    world = make_world(Answers(HEAD), max_conns=1)
+    held = hold(world)
+    tasks = [
+        world.runtime.start(world.get(f"http://10.0.{number >> 8}.{number & 255}/", timeout=Timeout(acquire=1.0)))
+        for number in range(1003)
+    ]
+    world.runtime.advance(1.5)
+    assert all(task.error.__notes__ for task in tasks)
+    assert fail(world, "http://10.0.0.0/", seconds=0.1).__notes__
+    close(world, held)

@@ -9,6 +9,9 @@ import time
 import pytest
 
 from pooltransport import Request, Timeout
+from pooltransport.core.pool import Waiter
+from pooltransport.core.records import WaiterState
+from pooltransport.engine import vigil
 from pooltransport.engine.vigil import Collector, collector
 from pooltransport.errors import PoolDeadlock, PoolTimeout
 from pooltransport.testing.fakes import Answers
@@ -281,6 +284,38 @@ class TestDeadlock:
             world.runtime.run(world.get())  # another task holds it: no deadlock
         assert time.monotonic() - began < 10.0
         world.runtime.run(response.aclose())
+
+
+class TestOneFails:
+    def test_not_while_another_is_about_to(self, make_world):
+        world = make_world(Answers(HEAD), max_conns_per_host=1)
+        engine = world.transport._engine
+        engine.fails = other = Waiter(None)
+        task = world.runtime.start(two_at_once(world))
+        world.runtime.advance(10.0)
+        assert not task.done
+        other.state = WaiterState.CANCELLED
+        world.runtime.advance(3.0)
+        assert isinstance(task.error, PoolDeadlock)
+
+    def test_not_if_it_is_over_when_its_turn_comes(self, make_world, monkeypatch):
+        """The one that failed first has given its slot back, or its wait up, between the look and the claim."""
+        world = make_world(Answers(HEAD), max_conns_per_host=1)
+        looks = []
+
+        def first_time_only(engine, waiter, *, certain):
+            looks.append(waiter)
+            return [] if len(looks) % 2 == 0 else real(engine, waiter, certain=certain)
+
+        real = vigil.deadlocked
+        monkeypatch.setattr(vigil, "deadlocked", first_time_only)
+        task = world.runtime.start(two_at_once(world))
+        world.runtime.advance(10.0)
+        assert not task.done
+        assert len(looks) >= 4  # and it goes on looking
+        assert world.transport._engine.fails is None
+        task.cancel()
+        world.runtime.run_until_idle()
 
 
 class TestNoDeadlock:

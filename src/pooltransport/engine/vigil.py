@@ -125,8 +125,7 @@ class Vigil:
         """Return when to look, at `at` (when the wait ends) at the latest."""
         if self._engine.options.gc_on_exhaustion is False and not self._may_deadlock:
             return at
-        if at is None:
-            return self._look_at
+        assert at is not None, "a wait that no clock bounds does not exist"
         if self._last_done or self._engine.options.gc_on_exhaustion is False:
             return min(self._look_at, at)
         return min(self._look_at, self._last_moment(at), at)
