@@ -11,6 +11,7 @@ import warnings
 import pytest
 
 from pooltransport import ClientTrace, Request
+from pooltransport.engine import reporting
 from pooltransport.errors import StreamConsumed, UnclosedResponseWarning
 from pooltransport.leaks import LeakLog, Outbox
 from pooltransport.stats import CloseReason
@@ -105,6 +106,14 @@ class TestLeakText:
         world = make_world(Answers(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
         drop(world)
         assert "0 body bytes read" in said(world)[0]
+
+    def test_lines_that_are_evidence_are_bounded(self, make_world, monkeypatch):
+        monkeypatch.setattr(reporting, "_MOST_SITES", 1)
+        world = make_world(Answers(HEAD))
+        drop(world, 2)
+        drop(world, url=OTHER)
+        said(world)
+        assert world.transport._engine.ledger.reports.leak_sites() == {"http://192.0.2.1:80": ((LINE, 2),)}
 
     def test_sites_are_of_their_own_host(self, make_world):
         world = make_world(Answers(HEAD))

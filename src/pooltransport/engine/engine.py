@@ -204,9 +204,7 @@ class Engine:
 
     def _note_failure(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:
         """Count a request that got no connection."""
-        kind = failure_of(error)
-        if kind is not None:
-            self.ledger.note(self.ledger.pool.note_failure, key.host, kind)
+        self.ledger.note(self.ledger.pool.note_failure, key.host, failure_of(error))
         self._note_error(request, key, clocks, error)
 
     def _note_error(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:
