@@ -13,7 +13,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS)
 SERVERS := nginx squid haproxy microsocks prometheus
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-full soak failover observing lint types bench build clean
+.PHONY: help demo test test-peers test-full soak failover observing exporting lint types bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
+	@echo "make exporting   what exporters of metrics and spans cost a request, and a scrape; needs nginx"
 	@echo "make observing   what leak levels, hooks and a scraper cost a request; needs nginx"
 	@echo "make build       sdist and wheel in $(DIST)/, and a look whether the wheel works"
 	@echo "PYTHON=python3.13 VENV=.venv-3.13 make test   with another Python"
@@ -87,6 +88,9 @@ bench: $(BENCH_VENV)/.ready need-nginx
 
 observing: $(VENV)/.ready-dev need-nginx
 	$(PY) -m benchmarks.observing $(BENCH_FLAGS)
+
+exporting: $(VENV)/.ready-dev need-nginx
+	$(PY) -m benchmarks.exporting $(BENCH_FLAGS)
 
 # The wheel is tried in an environment of its own, away from the sources.
 build: $(VENV)/.ready-dev

@@ -6,7 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
+import types
 
 import pytest
 
@@ -32,7 +32,7 @@ class Ledger:
 
 
 class Transport:
-    options = SimpleNamespace(name=None)
+    options = types.SimpleNamespace(name="made-up")
 
     def __init__(self, ledger):
         self.ledger = ledger

@@ -145,5 +145,7 @@ def _call(who: object, method: Callable[..., Any], *arguments: Any) -> Any:
             _told.add(kind)
             import logging  # noqa: PLC0415 - only a broken observer pays for it
 
-            logging.getLogger("pooltransport.pool").warning("%s raised %r", kind, error, exc_info=error)
+            logger = logging.getLogger("pooltransport.pool")
+            extra = {"pool_name": None, "observer": kind}
+            logger.warning("%s raised %r", kind, error, exc_info=error, extra=extra)
         return None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import census, observers, witness
+from .colours import current_loop, make_runtime, refuse_gevent, thread_runtime
 from .engine.callables import is_coroutine_function
 from .engine.clocks import Clocks, seconds_asleep
 from .engine.engine import Engine
@@ -133,19 +134,6 @@ class _TransportBase:
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
 
 
-def broken_invariant(transport: _TransportBase) -> str | None:
-    """Return which of the pool's invariants does not hold, or None. Work grows with everything there is: for tests."""
-    ledger = transport._engine.ledger  # noqa: SLF001 - the same room
-    with ledger.looking():
-        try:
-            ledger.pool.check()
-        except AssertionError as error:
-            import traceback  # noqa: PLC0415 - see above
-
-            return str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-    return None
-
-
 def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:
     found = method()
     assert found is not None, "asked only during a call on the façade"
@@ -159,7 +147,7 @@ class Transport(_TransportBase):
     """
 
     def __init__(self, **options: Unpack[OptionsDict]) -> None:
-        _refuse_gevent()
+        refuse_gevent()
         checked = TransportOptions(**options)
         if checked.dial is not None and is_coroutine_function(checked.dial):
             raise ConfigError(
@@ -170,7 +158,7 @@ class Transport(_TransportBase):
         super().__init__(checked)
 
     def _find_runtime(self) -> Runtime:
-        return _thread_runtime()
+        return thread_runtime()
 
     def round_trip(self, request: Request) -> Response:
         """Send one request and return its answer, streamed: yours to close (Go: RoundTrip).
@@ -246,7 +234,7 @@ class AsyncTransport(_TransportBase):
             found = next((runtime for runtime in self._runtimes if runtime.loop is loop), None)
             gone = [] if found is not None else [r for r in self._runtimes if not r.is_alive()]
             if found is None:
-                found = _make_runtime(loop)
+                found = make_runtime(loop)
                 self._runtimes.append(found)
                 found.on_shutdown(partial(_forget, weakref.ref(self), weakref.ref(found)))
         for runtime in gone:
@@ -304,54 +292,6 @@ def _forget(transport: weakref.ref[AsyncTransport], runtime: weakref.ref[Any]) -
     owner, ended = transport(), runtime()
     if owner is not None and ended is not None:
         owner._forget(ended)  # noqa: SLF001 - the same thing in two pieces, so that the loop does not hold it
-
-
-# -- runtimes -----------------------------------------------------------------------------------
-
-_threads: dict[str, Runtime] = {}  # one for the process; it has no state
-
-
-def _thread_runtime() -> Runtime:
-    runtime = _threads.get("runtime")
-    if runtime is None:
-        from .runtime.threads import ThreadRuntime  # noqa: PLC0415 - loads ssl
-
-        # Two threads may make it at once; one wins for both, or they would not share connections.
-        runtime = _threads.setdefault("runtime", ThreadRuntime())
-    return runtime
-
-
-def current_loop() -> object | None:
-    """Return the running asyncio loop, or the token of the running trio loop, or None."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None:
-        loop = asyncio._get_running_loop()  # noqa: SLF001 - documented; None outside of a loop
-        if loop is not None:
-            return loop  # type: ignore[no-any-return]
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
-    return None
-
-
-def _make_runtime(loop: object) -> Any:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and isinstance(loop, asyncio.AbstractEventLoop):
-        from .runtime.asyncio import AsyncioRuntime  # noqa: PLC0415 - each colour loads its own
-
-        return AsyncioRuntime(loop)
-    from .runtime.anyio import TrioRuntime  # noqa: PLC0415
-
-    return TrioRuntime(loop)  # type: ignore[arg-type]
-
-
-def _refuse_gevent() -> None:
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("socket"):
-        raise ConfigError(
-            "gevent has patched the socket module: pooltransport's threads, locks and clocks are not made for "
-            "that; use an unpatched process, or AsyncTransport with asyncio [PTC116]"
-        )
 
 
 # -- the default transports (contract 5.1) ------------------------------------------------------

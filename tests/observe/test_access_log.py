@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 
 import pytest
@@ -371,6 +372,22 @@ class TestUse:
         assert words[-1] == "trace=4bf9"
         assert words[-3] == "received=5"
         assert second.split()[:5] == ["GET", server.url, "PoolTimeout", "failed", "-"]
+
+    def test_a_logger_that_raises_breaks_no_request(self, colour, server_factory, monkeypatch):
+        server = server_factory(raw(b"HTTP/1.1 204 No Content\r\n\r\n"))
+        unraisable = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda found: unraisable.append(found.exc_type))
+
+        def refuse(record):
+            raise ZeroDivisionError
+
+        async def body(c):
+            assert (await c.round_trip(secret(server.url), logged(c))).status_code == 204
+
+        with recorded(NAME) as records:
+            records.addFilter(refuse)
+            run_colour(colour, body)
+        assert unraisable == [ZeroDivisionError]
 
     def test_a_traced_response_can_be_collected(self, server_factory):
         """The trace is held by the connection: it must not hold the response."""

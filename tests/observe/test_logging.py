@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pooltransport as pt
+from pooltransport import observers
 from pooltransport.engine.housekeeping import Keeper
 from pooltransport.observe.access_log import AccessLog
+from pooltransport.observe.prometheus import PoolCollector
 from tests.support.logs import extras, recorded
 from tests.support.responders import big, ok
 
@@ -44,8 +46,8 @@ def check(record: logging.LogRecord, title: str, **wanted) -> None:
     assert record.levelname == level
     found = extras(record)
     assert set(found) == fields
+    wanted = {"pool_name": NAME, **wanted}
     assert {name: found[name] for name in wanted} == wanted
-    assert found["pool_name"] == NAME
     json.dumps(found)
 
 
@@ -120,6 +122,41 @@ def test_keeping_house(records):
     broken = Broken()
     assert Keeper(broken)() == 1.0
     check(records.records[0], "Keeping house failed")
+
+
+def test_an_observer(records, server_factory):
+    class Raising(observers.Observer):
+        def begin(self, request, options):
+            raise ZeroDivisionError
+
+    server = server_factory(ok())
+    observer = Raising()
+    observers.add(observer)
+    try:
+        with pt.Transport(name=NAME) as transport:
+            get(transport, server.url).read()
+    finally:
+        observers.remove(observer)
+    (record,) = records.records
+    check(record, "An observer raised", pool_name=None, observer=Raising.__qualname__)
+
+
+def test_metrics(records, tmp_path):
+    class Broken:
+        options = pt.TransportOptions(name=NAME)
+
+        def stats(self):
+            raise ZeroDivisionError
+
+    PoolCollector([Broken()]).collect()
+    path = tmp_path / "shared"
+    path.mkdir()
+    collector = PoolCollector([], directory=path)
+    path.rmdir()
+    collector.collect()
+    assert len(records.records) >= 2
+    for number, record in enumerate(records.records):
+        check(record, "Metrics are left out", pool_name=None if number else NAME)
 
 
 def test_a_suspicious_option(records):

@@ -367,7 +367,13 @@ class TestScraping:
 
     @pytest.mark.parametrize(
         ("options", "word"),
-        [({"status": "text"}, "status"), ({"max_hosts": 0}, "max_hosts"), ({"directory": "/nowhere"}, "directory")],
+        [
+            ({"status": "text"}, "status"),
+            ({"max_hosts": 0}, "max_hosts"),
+            ({"max_hosts": True}, "max_hosts"),
+            ({"max_hosts": 1.5, "status": ""}, r"PTC110\]\nmax_hosts=1.5"),
+            ({"directory": "/nowhere"}, "directory"),
+        ],
     )
     def test_values_that_cannot_be(self, options, word):
         with pytest.raises(pt.ConfigError, match=word):

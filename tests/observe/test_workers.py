@@ -109,6 +109,18 @@ def test_a_crash_between_adding_and_removing_counts_nobody_twice(start, tmp_path
     assert b.scrape() == (7, 1, 4)
 
 
+def test_what_was_killed_while_it_wrote_is_tidied_away(start, tmp_path):
+    a = start(3)
+    a.scrape()
+    left = ("pooltransport-1-aa.json.1.tmp", "pooltransport-2-bb.lock", "pooltransport-gone.json.3.tmp")
+    for name in left:
+        (tmp_path / name).write_text("{")
+    (tmp_path / "counter_1.db").write_text("not ours")
+    assert a.scrape() == (3, 1, 3)
+    assert not set(left) & set(names(tmp_path))
+    assert (tmp_path / "counter_1.db").exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"pooltransport.client.created": 5}', "\x00"])
 def test_a_file_that_cannot_be_read_is_told_and_left_out(start, tmp_path, caplog, text):
     a = start(3)
@@ -172,16 +184,17 @@ def test_no_sum_ever_goes_down(tmp_path_factory, steps):
         worker.die()
 
 
-def test_forked_children_have_files_of_their_own_and_keep_no_lock_of_the_parents(tmp_path):
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.CDLL(None).fork()"], ids=["os", "without hooks"])
+def test_forked_children_have_files_of_their_own_and_keep_no_lock_of_the_parents(tmp_path, fork):
     """The parent counts 3 and ends while its child lives: its gauges vanish, what it counted stays."""
     code = f"""
-import os, sys
+import ctypes, os, sys
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from test_workers import Worker
 parent = Worker(sys.argv[1], 3)
 assert parent.scrape() == (3, 1, 3)
 read, write = os.pipe()
-if os.fork() == 0:
+if {fork} == 0:
     os.close(write)
     os.read(read, 1)  # until the parent has ended
     parent.counted = 10

@@ -47,7 +47,7 @@ class Suite:
 
     def run(self, *args: str, **outcomes: int):
         """Run it; `outcomes` are exactly those counted."""
-        result = self.pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:cacheprovider", *args, timeout=50)
+        result = self.pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:cacheprovider", *args, timeout=90)
         result.assert_outcomes(**outcomes)
         return result
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
+
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.timeout(180)  # several runs of pytest each, on a machine that may be busy
 
 ERROR = "pooltransport_leaks = error\nanyio_mode = auto"
 

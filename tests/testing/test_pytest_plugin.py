@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.timeout(180)  # several runs of pytest each, on a machine that may be busy
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -179,3 +179,15 @@ def _hung_up(leases: tuple[Lease, ...]) -> dict[str, int]:
 
 
 _MOST_ASKED = 200
+
+
+def broken_invariant(engine: Engine) -> str | None:
+    """Return which of the pool's invariants does not hold, or None. Work grows with everything there is: for tests."""
+    with engine.ledger.looking():
+        try:
+            engine.ledger.pool.check()
+        except AssertionError as error:
+            import traceback  # noqa: PLC0415 - a bug of ours pays for it
+
+            return str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    return None

@@ -43,7 +43,8 @@ _YOUNG_IN_VAIN = 1.0
 _LONGEST_REST = 30.0
 _REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
 _TOO_LONG_ON_A_LOOP = 0.25
-_SECONDS_EACH = 1e-7  # twice what a block was measured to cost, until the first collection tells better
+_SECONDS_EACH = 1e-7  # twice what a block was measured to cost, until a collection tells better
+_MARGIN = 3  # a machine that is busy takes longer than the last time
 _STILL = 1.0
 
 
@@ -79,12 +80,12 @@ class Collector:
         if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
         blocks = self._blocks()
-        if blocks * self._each > at_most:
+        if blocks * self._each * _MARGIN > at_most:
             return
         self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
         found = self._collect(_ALL)
         took = self._clock() - now
-        self._each = max(took / max(blocks, 1), _SECONDS_EACH / 10)
+        self._each = max(took / max(blocks, 1), self._each / 2)
         self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
         self._all_at = now + min(_REST * took * 2**self._in_vain, _LONGEST_REST)

@@ -19,6 +19,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pooltransport.leaks import hand_over
 from pooltransport.stats import CloseReason
 from pooltransport.trace import ClientTrace, client_trace
 
@@ -245,7 +246,15 @@ class _Line:
             "bytes_sent": sent,
             "bytes_received": received,
         }
-        self._logger.info("%s", _text(fields), extra=fields)
+        _log(self._logger, logging.INFO, _text(fields), fields)
+
+
+def _log(logger: logging.Logger, level: int, text: str, extra: dict[str, Any], error: Exception | None = None) -> None:
+    """Tell `logger`. A filter or a handler of the user's that raises breaks no request."""
+    try:
+        logger.log(level, "%s", text, extra=extra, exc_info=error)
+    except Exception as failure:  # noqa: BLE001 - see above
+        hand_over(failure)
 
 
 def _text(fields: dict[str, Any]) -> str:
@@ -284,12 +293,12 @@ class _AccessLogBase:
     def _ask_trace_id(self) -> str | None:
         try:
             return self._trace_id()
-        except Exception as error:  # a line in a log is not worth a request
+        except Exception as error:  # noqa: BLE001 - a line in a log is not worth a request
             if not self._is_told:
                 self._is_told = True
                 name = getattr(getattr(self.transport, "options", None), "name", None)
                 extra = {"pool_name": name, "hook": "trace_id"}
-                self._logger.warning("trace_id raised %r: the lines go on without", error, exc_info=error, extra=extra)
+                _log(self._logger, logging.WARNING, f"trace_id raised {error!r}: the lines go on without", extra, error)
             return None
 
     def stats(self, *, detail: bool = False) -> PoolStats:

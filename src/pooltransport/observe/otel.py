@@ -83,7 +83,7 @@ def instrument(
     Raises `ConfigError` for a value that cannot be.
     """
     if histograms not in _HISTOGRAMS:
-        raise ConfigError(f"histograms={histograms!r}: must be 'duration', 'all' or 'none'")
+        raise ConfigError(f"histograms={histograms!r}: must be 'duration', 'all' or 'none' [PTC110]")
     source = Source(transports, kernel=kernel, max_hosts=max_hosts, methods=methods, status=status)
     provider = metrics.get_meter_provider() if meter_provider is None else meter_provider
     with _guard:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolCollector"]
 
-_logger = logging.getLogger("pooltransport.pool")
+_logger = logging.LoggerAdapter(logging.getLogger("pooltransport.pool"), {"pool_name": None})
 _INFINITY = float("inf")
 _KERNEL = "pooltransport.kernel."
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -118,11 +118,11 @@ class PoolCollector:
 
 def _open_directory(path: str, live: Callable[[], Table]) -> Directory:
     if not os.path.isdir(path):
-        raise ConfigError(f"directory={path!r}: must be a directory that exists")
+        raise ConfigError(f"directory={path!r}: must be a directory that exists [PTC110]")
     try:
         from .workers import Directory  # noqa: PLC0415 - only where there are several processes
     except ImportError as error:  # no fcntl
-        raise ConfigError("directory: sharing numbers between processes needs a POSIX system") from error
+        raise ConfigError("directory: sharing numbers between processes needs a POSIX system [PTC116]") from error
     return Directory(path, live)
 
 

@@ -38,10 +38,13 @@ class Source:
         methods: bool = True,
         status: str = "code",
     ) -> None:
+        problems = []
         if status not in {"code", "class"}:
-            raise ConfigError(f"status={status!r}: must be 'code' or 'class'")
-        if max_hosts < 1:
-            raise ConfigError(f"max_hosts={max_hosts!r}: must be 1 or more")
+            problems.append(f"status={status!r}: must be 'code' or 'class' [PTC110]")
+        if type(max_hosts) is not int or max_hosts < 1:
+            problems.append(f"max_hosts={max_hosts!r}: must be a whole number, 1 or more [PTC101]")
+        if problems:
+            raise ConfigError(problems)
         self.transports = None if transports is None else tuple(transports)
         self.shape = Shape(methods, status)
         self.max_hosts = max_hosts
@@ -78,4 +81,6 @@ class Source:
     def _left_out(self, transport: object, error: Exception) -> None:
         if id(transport) not in self._broken:
             self._broken.add(id(transport))
-            _logger.warning("a transport is left out of the metrics: %r", error, exc_info=error)
+            name = getattr(getattr(transport, "options", None), "name", None)
+            extra = {"pool_name": name}
+            _logger.warning("a transport is left out of the metrics: %r", error, exc_info=error, extra=extra)

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 
     from .table import Labels
 
-_logger = logging.getLogger("pooltransport.pool")
+_logger = logging.LoggerAdapter(logging.getLogger("pooltransport.pool"), {"pool_name": None})
 _PREFIX = "pooltransport-"
 _GONE = "pooltransport-gone.json"
 _LOCK = "pooltransport.lock"
 _PAUSE = 1.0  # between two looks whether something changed, in seconds
+_SHARE = 0.02  # of a processor's time at most, with however many hosts
 _PATIENCE = 2.0  # for the lock, in seconds
 _MOST_HOSTS = 256  # with labels of their own, of processes that are gone
 
@@ -162,8 +163,7 @@ class Directory:
         living = Table()
         gone, included = self._read_gone()
         dead = []
-        names = set(os.listdir(self.path))
-        for name in sorted(names):
+        for name in sorted(self._tidied(os.listdir(self.path))):
             stem, extension = os.path.splitext(name)
             if extension != ".json" or not stem.startswith(_PREFIX) or name == _GONE or stem == self._stem:
                 continue
@@ -181,6 +181,20 @@ class Directory:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(os.path.join(self.path, stem + extension))
         return living, gone
+
+    def _tidied(self, names: list[str]) -> set[str]:
+        """Remove what processes left that were killed while they wrote; return the names of the rest."""
+        kept = set(names)
+        for name in names:
+            stem, _, rest = name.partition(".")
+            unfinished = rest.endswith(".tmp") or (rest == "lock" and f"{stem}.json" not in kept)
+            if not name.startswith(_PREFIX) or stem == self._stem or not unfinished:
+                continue
+            if not _is_alive(os.path.join(self.path, f"{stem}.lock")):
+                kept.discard(name)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.path, name))
+        return kept
 
     def _read_gone(self) -> tuple[Table, set[str]]:
         try:
@@ -241,11 +255,14 @@ class _Weakly:
 
 
 def _run(whose: weakref.ref[Directory], closed: threading.Event) -> None:
-    while not closed.wait(_PAUSE):
+    pause = _PAUSE
+    while not closed.wait(pause):
         directory = whose()
         if directory is None:
             return
+        began = time.thread_time()
         directory.publish()
+        pause = max(_PAUSE, (time.thread_time() - began) / _SHARE)
         del directory
 
 

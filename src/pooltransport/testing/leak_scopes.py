@@ -217,7 +217,8 @@ class Onlooker:
     @property
     def running(self) -> Scope | None:
         """The scope entered last."""
-        return self._entered[-1] if self._entered else None
+        entered = tuple(self._entered)  # other threads enter and leave theirs
+        return entered[-1] if entered else None
 
     def here(self) -> Scope:
         """Return whose this context is."""
