@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import _thread
+import copy
 import itertools
 import os
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .stats import PoolStats
 
     Tables = dict[Hashable, HostCounts]
+    Sums = dict[str | None, tuple[Tables, HostCounts]]  # by name
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
@@ -59,13 +61,23 @@ class Line(NamedTuple):
     requests: float | None
 
 
+class _Books(NamedTuple):
+    """The counters that `owner` keeps for a transport: by host, and of hosts that it has forgotten."""
+
+    owner: weakref.ref[Any]
+    name: str | None
+    tables: Tables
+    rest: HostCounts
+
+
 class _Census:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.numbers = itertools.count(1)
-        self.gone: deque[tuple[str | None, Tables, HostCounts]] = deque()
-        self.folded: dict[str | None, tuple[Tables, HostCounts]] = {}
+        self.books: dict[int, _Books] = {}
+        self.gone: deque[int] = deque()  # numbers of books whose owners are
+        self.folded: Sums = {}
         self.folding = _thread.allocate_lock()
         self.owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.drops: deque[None] = deque()
@@ -99,13 +111,17 @@ def _here() -> _Census:
 
 def keep(owner: object, name: str | None, tables: Tables, rest: HostCounts) -> None:
     """Keep the counters `tables` (by host) and `rest` when `owner` is gone."""
-    finalizer = weakref.finalize(owner, _depart, os.getpid(), name, tables, rest)
+    here = _here()
+    number = next(here.numbers)
+    with here.folding:
+        here.books[number] = _Books(weakref.ref(owner), name, tables, rest)
+    finalizer = weakref.finalize(owner, _depart, here.pid, number)
     finalizer.atexit = False
 
 
-def _depart(pid: int, name: str | None, tables: Tables, rest: HostCounts) -> None:
+def _depart(pid: int, number: int) -> None:
     if pid == os.getpid():
-        _census.gone.append((name, tables, rest))
+        _census.gone.append(number)
 
 
 def transport_made(transport: Any, line: str, owner: Any) -> None:
@@ -139,12 +155,13 @@ def client_made(client: object, transport: object | None, line: str) -> None:
     """Count a client of `transport` (None: a default one) that somebody made at `line`."""
     here = _here()
     _count(here, client)
-    try:
-        row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
-    except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
-        return
-    row[0] += 1
-    row[1].add(client)
+    with here.mutex:
+        try:
+            row = here.made_for.setdefault(BORROWED if transport is None else transport, [0, weakref.WeakSet()])
+        except TypeError:  # a round-tripper of the caller's that cannot be referred to weakly
+            return
+        row[0] += 1
+        row[1].add(client)
     _note_line(here, client, line, None)
 
 
@@ -187,8 +204,13 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
     alive, owners = _alive(here.transports), _alive(here.owners)
     with here.folding:
         while here.gone:
-            _fold(here, *here.gone.popleft())
-        gone = tuple(stats_of_counts(name, *folded) for name, folded in here.folded.items())
+            _fold(here.books.pop(here.gone.popleft()), here.folded)
+        # A collection clears the references to all that it found before it says so of any: these are in neither.
+        limbo = [books for books in here.books.values() if books.owner() is None]
+        sums = copy.deepcopy(here.folded) if limbo else here.folded
+        for books in limbo:
+            _fold(books, sums)
+        gone = tuple(stats_of_counts(name, *folded) for name, folded in sums.items())
     found = []
     for number in sorted({*alive, *owners}):
         asked = alive.get(number)
@@ -206,10 +228,10 @@ def _snapshot_of(owner: Any) -> PoolStats:
     return owner.snapshot()  # type: ignore[no-any-return]
 
 
-def _fold(here: _Census, name: str | None, tables: Tables, rest: HostCounts) -> None:
-    into, others = here.folded.setdefault(name, ({}, HostCounts()))
-    rest.fold(others)
-    for host, counts in tables.items():
+def _fold(books: _Books, sums: Sums) -> None:
+    into, others = sums.setdefault(books.name, ({}, HostCounts()))
+    books.rest.fold(others)
+    for host, counts in books.tables.items():
         known = host in into or len(into) < _MOST_HOSTS
         counts.fold(into.setdefault(host, HostCounts()) if known else others)
 

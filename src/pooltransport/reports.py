@@ -217,7 +217,21 @@ def warn_response(report: LeakReport, pool_name: str | None) -> None:
 
 def warn_transport(what: str, site: Site | None, sockets: int) -> None:
     """Tell that a transport was dropped with `sockets` connections open."""
-    message = f"unclosed {what} with {sockets} open connections; they were closed. Fix: `with` it, or close() it."
+    _warn_of_transport(
+        f"unclosed {what} with {sockets} open connections; they were closed. Fix: `with` it, or close() it.", site
+    )
+
+
+def warn_left(what: str, site: Site | None, held: int) -> None:
+    """Tell that the `with` block of a transport was left with `held` responses open."""
+    _warn_of_transport(
+        f"{what} left with {held} responses open; their connections were closed. "
+        "Fix: close each response before, or use it in a `with` block of its own.",
+        site,
+    )
+
+
+def _warn_of_transport(message: str, site: Site | None) -> None:
     if site is None:
         warn(message, UnclosedTransportWarning, "<unknown>", 1)
     else:

@@ -130,7 +130,7 @@ class _ResponseBase:
         """Say that this response is meant to be held for long (a long poll, a feed): it is neither overdue nor a
         suspect then, and `lease_max` does not end it. ``text/event-stream`` and upgraded streams need no word.
         """
-        self._body.long_lived = declared
+        self._body.hold_long(declared)
 
     @property
     def is_success(self) -> bool:

@@ -123,6 +123,9 @@ class Activity(enum.Enum):
     DECLARED_STREAM = "declared_stream"  # `response.long_lived()`, an event stream, another protocol
 
 
+_NO_LEASES = {activity.value: 0 for activity in Activity}
+
+
 class Histogram(NamedTuple):
     """How often a value fell where: ``counts[i]`` up to ``bounds[i]``, the last above all of them."""
 
@@ -257,7 +260,7 @@ class HostStats(NamedTuple):
     arrival_rate_1m: float | None = None  # connections acquired each second
     reuse_ratio_1m: float | None = None
     reuse_ratio_total: float | None = None
-    leases_by_class: Mapping[str, int] = {}  # by Activity, all of them
+    leases_by_class: Mapping[str, int] = _NO_LEASES  # by Activity, all of them
     last_dial_error: DialErrorStats | None = None
 
     @property
@@ -313,7 +316,7 @@ class PoolStats(NamedTuple):
     arrival_rate_1m: float | None = None
     reuse_ratio_1m: float | None = None
     reuse_ratio_total: float | None = None
-    leases_by_class: Mapping[str, int] = {}
+    leases_by_class: Mapping[str, int] = _NO_LEASES
     clients: ClientStats = ClientStats(0, 0)
     findings: tuple[Finding, ...] = ()
     lease_list: tuple[LeaseStats, ...] | None = None  # these three with `stats(detail=True)`

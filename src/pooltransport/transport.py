@@ -23,7 +23,7 @@ from .leaks import Guard
 from .lease import find_site
 from .models import Request
 from .options import LEAK_DETECTION_VARIABLE, TransportOptions
-from .reports import warn_transport
+from .reports import warn_left
 from .response import AsyncResponse, Response
 from .stats import LeakFound
 
@@ -117,7 +117,7 @@ class _TransportBase:
         held = sum(lease.is_open for lease in tuple(self._engine.ledger.leases.values()))
         self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
-            warn_transport(f"{type(self).__name__} left with {held} responses open", self._site, held)
+            warn_left(type(self).__name__, self._site, held)
 
     def _warm_plan(self, url: str | URL, n: int) -> tuple[Request, Clocks]:
         if n < 1:

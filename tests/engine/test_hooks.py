@@ -173,3 +173,20 @@ class TestClosingEarly:
         stats = world.transport.stats()
         assert (stats.leases, stats.open, stats.closed) == (0, 0, {"cancelled": 1})
         assert response.is_closed
+
+
+def test_fields_of_requests_that_are_alike_are_told_each_time(make_world):
+    world = make_world(Answers(OK, OK, OK))
+    told = []
+    trace = ClientTrace(wrote_header_field=lambda info: told.append((info.name, info.values)))
+    for headers in ({"X-A": "1"}, {"X-A": "1"}, {"X-A": "2"}):
+        world.runtime.run(world.get(headers=headers, trace=trace))
+    assert [value for name, value in told if name == "X-A"] == [("1",), ("1",), ("2",)]
+    assert len(told) == 9
+
+
+def test_only_the_size_of_the_header_is_wanted(make_world):
+    world = make_world(Answers(OK))
+    told = []
+    world.runtime.run(world.get(trace=ClientTrace(wrote_headers=told.append)))
+    assert told[0].size > 10

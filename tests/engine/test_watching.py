@@ -317,3 +317,25 @@ class TestLeaseMax:
         with pytest.warns(ResourceWarning, match="never closed"):  # noqa: PT031 - the second says it
             del response
             assert world.transport.stats().leaks == 1
+
+    def test_what_ends_while_it_is_looked_at_ends_once(self, make_world):
+        world = make_world(Answers(HEAD), lease_max=20.0)
+        response = open_response(world)
+        ledger = world.transport._engine.ledger
+        (lease,) = ledger.leases.values()
+        for _ in range(2):
+            ledger.expire(lease)
+        assert world.transport.stats().closed == {"lease_expired": 1}
+        with pytest.raises(LeaseExpired):
+            world.runtime.run(response.aread())
+
+
+def test_an_upgraded_stream_may_be_declared_too(make_world):
+    """It is one already, whatever is said."""
+    world = make_world(Answers(SWITCH), lease_max=20.0)
+    response = open_response(world, headers={"Connection": "upgrade", "Upgrade": "x"})
+    response.long_lived()
+    response.long_lived(False)
+    world.runtime.advance(30.0)
+    assert world.transport.stats().upgraded == 1
+    close(world, response)

@@ -77,6 +77,13 @@ def _schema(hint: typing.Any) -> dict[str, object]:
     return {"type": "object", "additionalProperties": _schema(arguments[1])}
 
 
+def validator() -> typing.Any:
+    """Return what refuses a document that the shipped schema does not describe."""
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(SHIPPED.read_text(encoding="utf-8")))
+
+
 def text() -> str:
     return json.dumps(make(), indent=2) + "\n"
 

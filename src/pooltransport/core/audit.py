@@ -47,9 +47,7 @@ class Audited(Tallied[C]):
     def waiters(self) -> Iterator[Waiter[C]]:
         """Yield those without a connection and without a dial of their own, host by host, oldest first."""
         for record in self._hosts.values():
-            for ticket in record.held:
-                if ticket.waiter is not None:
-                    yield ticket.waiter
+            yield from (ticket.waiter for ticket in record.held if ticket.waiter is not None)
             yield from record.queue
 
     def state_of(self, conn: C) -> ConnState | None:

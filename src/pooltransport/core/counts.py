@@ -118,11 +118,10 @@ class HostCounts:
         """Count a request whose headers, or error, came after `seconds`."""
         times = self.requests.get((method, outcome))
         if times is None:
-            if method not in _METHODS:
-                method = "_OTHER"
-            if len(self.requests) >= _MOST_OUTCOMES:
-                method, outcome = "_OTHER", "_OTHER"
-            times = self.requests.setdefault((method, outcome), Buckets(SHORT))
+            row = (method if method in _METHODS else "_OTHER", outcome)
+            if row not in self.requests and len(self.requests) >= _MOST_OUTCOMES:
+                row = ("_OTHER", "_OTHER")
+            times = self.requests.setdefault(row, Buckets(SHORT))
         times.add(seconds)
 
     def copy(self) -> HostCounts:

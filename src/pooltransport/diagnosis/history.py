@@ -111,6 +111,8 @@ class History:
         deltas = {}
         for host, sample in current.items():
             before = base.get(host)
+            if before is not None and any(getattr(sample, name) < getattr(before, name) for name in _COUNTS):
+                before = None  # the pool has forgotten this host meanwhile, and counted anew
             deltas[host] = _delta(max(now - at, 0.001), before, sample, _bursts(host, before, steps))
         return deltas
 

@@ -6,6 +6,7 @@ Reading the tables costs some 40 us a row, so that it is done where there is a r
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 _MOST_ROWS = 100_000
+_MOST_FILES = 65_536
 _LISTEN = "0A"
 
 
@@ -122,17 +124,23 @@ class FileUse(NamedTuple):
 
 def file_use() -> FileUse | None:
     """Return how many file descriptors this process has open, or None where the system does not say."""
-    import resource  # noqa: PLC0415 - as above
-
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
+    if not os.path.isdir("/proc/self/fd"):
         return None
-    sockets = 0
-    for name in names:
-        try:
-            sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
-        except OSError:
-            continue
+    import resource  # noqa: PLC0415 - as above; and not everywhere
+
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return FileUse(len(names), sockets, None if soft == resource.RLIM_INFINITY else soft)
+    limit = None if soft == resource.RLIM_INFINITY else soft
+    try:
+        numbers: Iterable[int] = map(int, os.listdir("/proc/self/fd"))
+    except OSError:  # that wants a descriptor itself, and this is asked when there is none
+        if limit is None or limit > _MOST_FILES:
+            return None
+        numbers = range(limit)
+    used = sockets = 0
+    for number in numbers:
+        try:
+            sockets += stat.S_ISSOCK(os.fstat(number).st_mode)
+        except OSError:
+            continue  # not open, as that of the listing itself is not any more
+        used += 1
+    return FileUse(used, sockets, limit)

@@ -81,14 +81,9 @@ class Body:
             if lease.detail is not None:
                 lease.detail.owner = ref(self)
 
-    @property
-    def long_lived(self) -> bool:
-        """Whether it was declared to be held for long."""
-        return self._lease.is_stream
-
-    @long_lived.setter
-    def long_lived(self, value: bool) -> None:
-        self._lease.is_stream = value
+    def hold_long(self, declared: bool) -> None:
+        """Say whether it is meant to be held for long."""
+        self._lease.is_stream = declared
 
     @property
     def max_body_bytes(self) -> int | None:

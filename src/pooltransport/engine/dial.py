@@ -162,6 +162,7 @@ class DialJob:
             retire_at = now + options.max_conn_lifetime * random.uniform(1 - _LIFETIME_JITTER, 1 + _LIFETIME_JITTER)
         self._reported = True
         engine.ledger.dials.discard(self)
+        engine.ledger.memory.note_peer(self.key.origin, stream.remote_addr)
         if self._ticket.waiter is None:
             # An orphan's connection may lie in the pool: let the loop tell of its end, as of others.
             conn.reused = True

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pooltransport.core.http1.codec import Head, Http1Codec
-    from pooltransport.core.pool import DialTicket
+    from pooltransport.core.pool import DialTicket, Waiter
     from pooltransport.lease import Site
     from pooltransport.models import Request, Timeout
     from pooltransport.options import TransportOptions
@@ -108,6 +108,7 @@ class Engine:
         self.resolver = make_resolver(options.resolver, is_async=is_coroutine_function(options.resolver))
         self.addresses = AddressMemory()
         self.is_closed = self.is_draining = False
+        self.fails: Waiter[Connection] | None = None  # who is about to, for all that are deadlocked with it
         self._lease_ids = itertools.count(1)
         self.trusted = Trusted(options, self.ledger)
         self.ledger.before_tick = self.trusted.look
@@ -203,9 +204,7 @@ class Engine:
 
     def _note_failure(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:
         """Count a request that got no connection."""
-        kind = failure_of(error)
-        if kind is not None:
-            self.ledger.note(self.ledger.pool.note_failure, key.host, kind)
+        self.ledger.note(self.ledger.pool.note_failure, key.host, failure_of(error))
         self._note_error(request, key, clocks, error)
 
     def _note_error(self, request: Request, key: ConnectKey, clocks: Clocks, error: BaseException) -> None:

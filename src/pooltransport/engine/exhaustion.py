@@ -68,6 +68,7 @@ class Exhaustion:
         error.stats = facts.stats
         error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
         error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
+        self._chain(error, facts.stats.hosts.get(key.origin), key)
         if now - self._told.get(key.origin, -_FULLY_EACH) < _FULLY_EACH:
             return
         if len(self._told) > 1000:
@@ -83,7 +84,6 @@ class Exhaustion:
             error.add_note(note)
         error.add_note(f"setting: {error.setting} = {error.seconds:g} s, phase {error.phase}")
         error.add_note(f"more: python -m pooltransport explain {error.code}")
-        self._chain(error, stats.hosts.get(key.origin), key)
         _log(error, engine.options.name)
 
     def explain_full(self, error: PoolQueueFull, key: ConnectKey, now: float) -> None:
@@ -114,8 +114,9 @@ class Exhaustion:
         host = facts.stats.hosts.get(key.origin)
         per_host = options.max_conns_per_host
         in_host = 0 if host is None else host.open + host.dialing + host.closing
-        scope = "per_host" if per_host is not None and in_host >= per_host else "total"
-        return scope, per_host if scope == "per_host" else options.max_conns
+        if per_host is not None and (in_host >= per_host or options.max_conns is None):
+            return "per_host", per_host
+        return "total", options.max_conns
 
     def _holders(self, facts: Facts, key: ConnectKey | None) -> list[Holder]:
         if key is not None:
@@ -160,7 +161,7 @@ def _notes(facts: Facts, key: ConnectKey, holders: list[Holder], findings: Any) 
     notes = []
     for finding in findings:
         if finding.id in {"R1", "R5", "R9"} and any(
-            key.origin in text for text in (*finding.evidence, *finding.against)
+            f" {key.origin} " in f" {text} " for text in (*finding.evidence, *finding.against)
         ):
             # What is held now says more here than what was dropped before.
             evidence = next((text for text in finding.evidence if " held " in text), finding.evidence[0])

@@ -34,6 +34,9 @@ class KernelNotes:
         if kind not in {"no_local_port", "too_many_files"}:
             return
         now = self._engine.now()
+        attempts = getattr(error, "attempts", ())
+        if attempts:
+            self._engine.ledger.memory.note_peer(key.origin, attempts[-1].address)
         if now - self._told_at >= _REST:
             self._told_at = now
             self._last = self._ports(key) if kind == "no_local_port" else self._files()
@@ -43,12 +46,14 @@ class KernelNotes:
     def _ports(self, key: ConnectKey) -> list[str]:
         ledger = self._engine.ledger
         stats = ledger.snapshot()
-        use = ports.port_use(remote_addresses(ledger, key.origin))
+        addresses = remote_addresses(ledger, key.origin)
+        use = ports.port_use(addresses)
         notes = []
         if use is not None:
             share = use.time_wait / use.used if use.used else 0.0
+            towards = key.host.host if addresses is not None else "anybody"
             notes.append(
-                f"{use.used} of {use.limit} local ports towards {key.host.host} are in use, "
+                f"{use.used} of {use.limit} local ports towards {towards} are in use, "
                 f"{use.time_wait} of them in TIME_WAIT ({share:.0%})"
             )
         host = stats.hosts.get(key.origin)
@@ -78,6 +83,7 @@ class KernelNotes:
 
 
 def remote_addresses(ledger: Ledger, origin: str) -> set[tuple[str, int]] | None:
-    """Return the addresses and ports that connections of `origin` go to; None if there are none."""
-    rows = (c.stream.remote_addr.rpartition(":") for c in ledger.open_conns() if c.key.origin == origin)
+    """Return the addresses and ports that connections of `origin` go to, or the last one went to; None if none did."""
+    texts = {conn.stream.remote_addr for conn in ledger.open_conns() if conn.key.origin == origin}
+    rows = [text.rpartition(":") for text in texts | {ledger.memory.peers.get(origin, "")}]
     return {(host.strip("[]"), int(port)) for host, _, port in rows if host and port.isdigit()} or None

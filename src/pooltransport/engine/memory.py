@@ -19,12 +19,13 @@ _PLAIN = frozenset((ConnectError, DNSError, TLSError, ProxyError, ConnectTimeout
 class Memory:
     """Bounded, and without a reference to a request or a response."""
 
-    __slots__ = ("dial_failures", "history", "unread")
+    __slots__ = ("dial_failures", "history", "peers", "unread")
 
     def __init__(self, now: float) -> None:
         self.history = History(now)
         self.unread: dict[tuple[Any, int], int] = {}  # (site, status): bodies whose rest cost a connection
         self.dial_failures: dict[Hashable, BaseException] = {}  # by host, the last one
+        self.peers: dict[str, str] = {}  # by origin, the address of the last connection
 
     def note_unread(self, lease: Lease) -> None:
         """The rest of a body cost its connection."""
@@ -32,6 +33,12 @@ class Memory:
         row = (None if site is None else (site.code, site.lasti), lease.status_code)
         if row in self.unread or len(self.unread) < _MOST_ROWS:
             self.unread[row] = self.unread.get(row, 0) + 1
+
+    def note_peer(self, origin: str, address: str) -> None:
+        """A connection was made; when all are gone, the kernel may still count them (TIME_WAIT)."""
+        if len(self.peers) >= _MOST_ROWS and origin not in self.peers:
+            self.peers.clear()
+        self.peers[origin] = address
 
     def note_dial_failure(self, host: Hashable, error: BaseException) -> None:
         """A dial failed; what waits for a connection to this host may be told so."""

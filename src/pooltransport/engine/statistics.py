@@ -48,10 +48,8 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
     hosts = {}
     for host, sample in current.items():
         origin = str(host)
-        if origin in stats.hosts:
-            rows = by_origin.get(origin, ())
-            peak = ledger.memory.history.peak(host, now, {host: sample})
-            hosts[origin] = _host(stats.hosts[origin], rows, minute.get(origin), peak, now)
+        peak = ledger.memory.history.peak(host, now, {host: sample})
+        hosts[origin] = _host(stats.hosts[origin], by_origin.get(origin, ()), minute.get(origin), peak, now)
     total = _total(minute.values())
     peak = max((host.peak_active_5m for host in hosts.values()), default=0)
     stats = _host(stats._replace(hosts=hosts), judged, total, peak, now)
@@ -73,8 +71,12 @@ def facts_of(engine: Engine, threshold: float | None = None) -> Facts:
         lines=tuple(census.busiest_lines(time.monotonic())),
         tested="pytest" in sys.modules,
         hung_up=_hung_up(leases),
-        ports=lambda origin: ports.port_use(remote_addresses(ledger, origin)),
+        ports=lambda origin: _port_use(remote_addresses(ledger, origin)),
     )
+
+
+def _port_use(addresses: set[tuple[str, int]] | None) -> ports.PortUse | None:
+    return None if addresses is None else ports.port_use(addresses)
 
 
 def snapshot(engine: Engine, transport: object, *, detail: bool) -> PoolStats:

@@ -36,7 +36,6 @@ class Upgraded:
     max_decoded_bytes: int | None = None
     drain_limit = 0  # what is read for an error's sake: an answer that upgrades is none
     is_gzip = False
-    long_lived = True
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
         self._engine = engine
@@ -48,6 +47,9 @@ class Upgraded:
         engine.ledger.note(engine.ledger.pool.set_upgraded, lease.conn)
         lease.conn.stream.go_duplex(half_open=lease.conn.stream.tls is None)
         self._guard: Guard | None = Guard(engine.ledger.abandon, lease)
+
+    def hold_long(self, declared: bool) -> None:
+        """It is, whatever is said: another protocol may be silent for hours."""
 
     async def read_some(self) -> bytes:
         """Return the next bytes; at the end of the stream, which closes it, ``b""``."""

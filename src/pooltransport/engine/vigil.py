@@ -25,7 +25,7 @@ from pooltransport.errors import PoolDeadlock
 from pooltransport.lease import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection
 
     from pooltransport.core.pool import Waiter
     from pooltransport.lease import Lease
@@ -48,10 +48,18 @@ _MARGIN = 3  # a machine that is busy takes longer than the last time
 _STILL = 1.0
 
 
-class _Collector:
+class Collector:
     """When garbage was last collected for a pool's sake, in this process, and whether it was worth it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        collect: Callable[[int], int] = leaks.collect,
+        blocks: Callable[[], int] = sys.getallocatedblocks,
+    ) -> None:
+        self._clock = clock  # not a transport's: a collection takes real time, and one serves them all
+        self._collect = collect
+        self._blocks = blocks
         self._young_at = self._all_at = 0.0  # not before
         self._each = _SECONDS_EACH  # of a collection, for each block of memory
         self._in_vain = 0
@@ -59,31 +67,31 @@ class _Collector:
 
     def young(self) -> None:
         """Collect what was made lately."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._young_at:
             self._young_at = now + _YOUNG_IN_VAIN
-            self.found = bool(leaks.collect(_YOUNG))
+            self.found = bool(self._collect(_YOUNG))
             if self.found:
                 self._young_at = 0.0
 
     def everything(self, at_most: float, *, is_last: bool) -> None:
         """Collect all there is, unless that was lately in vain, or would take more than `at_most` seconds."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
-        blocks = sys.getallocatedblocks()
+        blocks = self._blocks()
         if blocks * self._each * _MARGIN > at_most:
             return
         self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
-        found = leaks.collect(_ALL)
-        took = time.monotonic() - now
+        found = self._collect(_ALL)
+        took = self._clock() - now
         self._each = max(took / max(blocks, 1), self._each / 2)
         self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
         self._all_at = now + min(_REST * took * 2**self._in_vain, _LONGEST_REST)
 
 
-_collector = _Collector()
+collector = Collector()
 
 
 class Vigil:
@@ -107,7 +115,7 @@ class Vigil:
         self._waiter = waiter
         self._clocks = clocks
         seldom = max(engine.ledger.pool.waiting_count / _A_FEW, 1.0)
-        self._pause = seldom * (_FIRST_AFTER_A_FIND if _collector.found else _FIRST_LOOK)
+        self._pause = seldom * (_FIRST_AFTER_A_FIND if collector.found else _FIRST_LOOK)
         self._longest = seldom * _LONGEST_PAUSE
         self._look_at = waiter.since + self._pause
         self._last_done = self._looked = False
@@ -118,11 +126,10 @@ class Vigil:
         """Return when to look, at `at` (when the wait ends) at the latest."""
         if self._engine.options.gc_on_exhaustion is False and not self._may_deadlock:
             return at
-        moment = self._look_at
-        if at is not None:
-            last = self._last_moment(at)
-            moment = min(moment, at if self._last_done else max(last, self._waiter.since), at)
-        return moment
+        assert at is not None, "a wait that no clock bounds does not exist"
+        if self._last_done or self._engine.options.gc_on_exhaustion is False:
+            return min(self._look_at, at)
+        return min(self._look_at, self._last_moment(at), at)
 
     def _last_moment(self, at: float) -> float:
         return at - min(_LAST_LOOK, (at - self._waiter.since) / 4)
@@ -149,14 +156,14 @@ class Vigil:
         unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
         if not any(unread):
             return
-        _collector.young()
+        collector.young()
         engine.ledger.kick()
         if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
             # It must end before the wait does: a timeout that comes late is worse than one slot found late.
             at_most = math.inf if at is None or always else at - now
             if not always and self._waiter.key.runtime.name != "threads":  # type: ignore[attr-defined]
                 at_most = min(at_most, _TOO_LONG_ON_A_LOOP)
-            _collector.everything(at_most, is_last=is_last)
+            collector.everything(at_most, is_last=is_last)
             engine.ledger.kick()
         self._looked = True
 
@@ -165,10 +172,21 @@ class Vigil:
         touched = engine.ledger.pool.touched
         if touched != self._touched:
             self._touched, self._moved_at = touched, now
-        elif now - self._moved_at >= _STILL:
+        elif now - self._moved_at >= _STILL and deadlocked(engine, self._waiter, certain=True) and self._claim():
+            # All who wait see it, each in its thread; one of them fails, and with that it is over for the others.
             held = deadlocked(engine, self._waiter, certain=True)
             if held:
-                raise PoolDeadlock(_text(engine, self._waiter, held))
+                raise PoolDeadlock(_text(self._waiter, held))
+            engine.fails = None
+
+    def _claim(self) -> bool:
+        """Be the one that fails, unless another one is about to."""
+        engine = self._engine
+        with engine.ledger.looking():
+            if engine.fails is not None and engine.fails.pending:
+                return False
+            engine.fails = self._waiter
+            return True
 
 
 def leases_of(engine: Engine, key: Any) -> list[Lease]:
@@ -199,13 +217,13 @@ def deadlocked(engine: Engine, waiter: Waiter[Any], *, certain: bool) -> list[Le
     return []
 
 
-def _text(engine: Engine, waiter: Waiter[Any], held: Iterable[Lease]) -> str:
+def _text(waiter: Waiter[Any], held: Collection[Lease]) -> str:
     sites: dict[str, int] = {}
     for lease in held:
         sites[name_of(lease.site)] = sites.get(name_of(lease.site), 0) + 1
     told = ", ".join(f"{count} opened at {site}" for site, count in sites.items())
-    limit = engine.options.max_conns_per_host or engine.options.max_conns
+    key: Any = waiter.key
     return (
-        f"nobody can ever get a connection to {waiter.key.origin}: each of the {limit} allowed is held by a thread or "  # type: ignore[attr-defined]
+        f"nobody can ever get a connection to {key.origin}: each of the {len(held)} allowed is held by a thread or "
         f"task that waits for another one itself; {told} [{PoolDeadlock.code}]"
     )
