@@ -111,8 +111,9 @@ def test_the_words_and_the_line():
 
 def test_as_an_error_it_is_raised_where_it_belongs():
     program = (
-        "import pooltransport as pt\nmade = []\ntry:\n    while True: made.append(pt.Transport())\n"
+        "import pooltransport as pt, warnings\nwarnings.simplefilter('error', pt.PoolConfigWarning)\n"
+        "made = []\ntry:\n    while True: made.append(pt.Transport())\n"
         "except pt.PoolConfigWarning as warning: print(len(made), warning.code)\nfor t in made: t.close()"
     )
-    done = run(program, "-X", "dev", "-W", "error::pooltransport.PoolConfigWarning", "-W", "error::ResourceWarning")
+    done = run(program, "-X", "dev", "-W", "error::ResourceWarning")
     assert (done.returncode, done.stdout, done.stderr) == (0, "9 PTC212\n", "")

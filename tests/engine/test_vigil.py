@@ -43,11 +43,12 @@ class Heap:
 
 
 class TestCollector:
-    def test_young_rest_for_a_second_if_it_was_in_vain(self):
-        heap = Heap(0, 3, 2, 0)
+    def test_young_rest_if_it_was_in_vain(self):
+        """Ten times as long as it took, and twice as long after each in vain, up to a second."""
+        heap = Heap(0, 3, 2, 0)  # each takes 0.01 s
         heap.collector.young()
         assert not heap.collector.found
-        heap.now += 0.98
+        heap.now += 0.18
         heap.collector.young()
         assert heap.collected == [1]
         heap.now += 0.02
@@ -58,6 +59,28 @@ class TestCollector:
         assert heap.collected == [1] * 4
         heap.collector.young()
         assert heap.collected == [1] * 4
+
+    def test_young_rest_for_a_second_at_most(self):
+        heap = Heap()
+        for _ in range(1500):
+            heap.now += 1.0
+            heap.collector.young()
+        assert len(heap.collected) == 1500
+
+    def test_of_two_at_once_one_collects(self):
+        """The other would find nothing, and say that it was in vain."""
+        heap = Heap(1)
+        inner = heap.collector._collect
+
+        def collect(generation):
+            heap.collector.young()
+            heap.collector.everything(1000.0, is_last=True)
+            return inner(generation)
+
+        heap.collector._collect = collect
+        heap.collector.young()
+        assert heap.collected == [1]
+        assert heap.collector.found
 
     def rests(self, heap, count):
         """Return the seconds between the beginnings of collections, tried each quarter of a second."""

@@ -9,15 +9,19 @@ Rules:
    that was just made is there. Everything only if nobody reads any, or shortly before the timeout; with a rest of
    fifty times what it took, twice as long after each that was in vain, up to 30 s; and not if it might outlast the
    wait, or on a loop a quarter of a second: how long it takes is estimated from the memory in use.
-2. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
+2. On threads a collection runs on a worker: a KeyboardInterrupt that came during one in the main thread would be
+   raised in whatever finalizer runs then, and be lost.
+3. A deadlock is certain only if every slot is held by a thread or task that waits here itself, nobody reads any of
    those responses, no waiter has a deadline, and the pool has not moved for a second (contract 7.5).
 """
 
 from __future__ import annotations
 
+import _thread
 import math
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pooltransport import leaks
@@ -39,7 +43,9 @@ _A_FEW = 8  # waiters; more of them look more seldom each: ten thousand must cos
 _LONGEST_PAUSE = 1.0
 _LAST_LOOK = 0.5  # s before the timeout, or a quarter of the wait if that is less
 _YOUNG, _ALL = 1, 2
-_YOUNG_IN_VAIN = 1.0
+_YOUNG_REST = 10  # times as long as it took, and twice as long after each in vain
+_LONGEST_YOUNG_REST = 1.0
+_MOST_DOUBLED = 20
 _LONGEST_REST = 30.0
 _REST = 50  # times as long as a collection took: at most a fiftieth of the time goes there
 _TOO_LONG_ON_A_LOOP = 0.25
@@ -62,33 +68,46 @@ class Collector:
         self._blocks = blocks
         self._young_at = self._all_at = 0.0  # not before
         self._each = _SECONDS_EACH  # of a collection, for each block of memory
-        self._in_vain = 0
+        self._young_in_vain = self._in_vain = 0
+        self._busy = _thread.allocate_lock()
         self.found = False  # something, the last time
 
     def young(self) -> None:
         """Collect what was made lately."""
         now = self._clock()
-        if now >= self._young_at:
-            self._young_at = now + _YOUNG_IN_VAIN
+        # Of two that collect at once one finds nothing, and would say that it was in vain.
+        if now < self._young_at or not self._busy.acquire(blocking=False):
+            return
+        try:
             self.found = bool(self._collect(_YOUNG))
-            if self.found:
-                self._young_at = 0.0
+            self._young_in_vain = 0 if self.found else self._young_in_vain + 1
+            took = self._clock() - now
+            rest = min(_YOUNG_REST * took * 2 ** min(self._young_in_vain, _MOST_DOUBLED), _LONGEST_YOUNG_REST)
+            self._young_at = 0.0 if self.found else now + rest
+        finally:
+            self._busy.release()
 
     def everything(self, at_most: float, *, is_last: bool) -> None:
         """Collect all there is, unless that was lately in vain, or would take more than `at_most` seconds."""
+        if self._busy.acquire(blocking=False):
+            try:
+                self._everything(at_most, is_last=is_last)
+            finally:
+                self._busy.release()
+
+    def _everything(self, at_most: float, *, is_last: bool) -> None:
         now = self._clock()
         if now < self._all_at and not (is_last and self._in_vain <= 1):
             return
         blocks = self._blocks()
         if blocks * self._each * _MARGIN > at_most:
             return
-        self._all_at = now + _LONGEST_REST  # for other threads, meanwhile
         found = self._collect(_ALL)
         took = self._clock() - now
         self._each = max(took / max(blocks, 1), self._each / 2)
         self.found = bool(found)
         self._in_vain = 0 if found else self._in_vain + 1
-        self._all_at = now + min(_REST * took * 2**self._in_vain, _LONGEST_REST)
+        self._all_at = now + min(_REST * took * 2 ** min(self._in_vain, _MOST_DOUBLED), _LONGEST_REST)
 
 
 collector = Collector()
@@ -99,6 +118,7 @@ class Vigil:
 
     __slots__ = (
         "_clocks",
+        "_collecting",
         "_engine",
         "_last_done",
         "_longest",
@@ -118,7 +138,7 @@ class Vigil:
         self._pause = seldom * (_FIRST_AFTER_A_FIND if collector.found else _FIRST_LOOK)
         self._longest = seldom * _LONGEST_PAUSE
         self._look_at = waiter.since + self._pause
-        self._last_done = self._looked = False
+        self._last_done = self._looked = self._collecting = False
         self._touched = -1
         self._moved_at = waiter.since
 
@@ -152,20 +172,30 @@ class Vigil:
             self._check_deadlock(now)
 
     def _collect(self, now: float, at: float | None, *, is_last: bool, always: bool) -> None:
-        engine = self._engine
-        unread = [lease.is_unread for lease in leases_of(engine, self._waiter.key)]
-        if not any(unread):
+        unread = [lease.is_unread for lease in leases_of(self._engine, self._waiter.key)]
+        if not (any(unread) if is_last else all(unread)) or self._collecting:
             return
-        collector.young()
-        engine.ledger.kick()
-        if self._waiter.pending and self._waiter.dial is None and (is_last or (self._looked and all(unread))):
-            # It must end before the wait does: a timeout that comes late is worse than one slot found late.
-            at_most = math.inf if at is None or always else at - now
-            if not always and self._waiter.key.runtime.name != "threads":  # type: ignore[attr-defined]
-                at_most = min(at_most, _TOO_LONG_ON_A_LOOP)
-            collector.everything(at_most, is_last=is_last)
-            engine.ledger.kick()
-        self._looked = True
+        runtime = self._waiter.key.runtime  # type: ignore[attr-defined]
+        # It must end before the wait does: a timeout that comes late is worse than one slot found late.
+        at_most = math.inf if at is None or always else at - now
+        if not always and runtime.name != "threads":
+            at_most = min(at_most, _TOO_LONG_ON_A_LOOP)
+        if not is_last and not self._looked:
+            at_most = 0.0
+        self._looked = self._collecting = True
+        runtime.aside(partial(self._run, at_most, is_last=is_last))
+
+    def _run(self, at_most: float, *, is_last: bool) -> None:
+        """Collect the young, and everything if that does not help and may take `at_most` seconds."""
+        kick = self._engine.ledger.kick
+        try:
+            collector.young()
+            kick()
+            if at_most and self._waiter.pending and self._waiter.dial is None:
+                collector.everything(at_most, is_last=is_last)
+                kick()
+        finally:
+            self._collecting = False
 
     def _check_deadlock(self, now: float) -> None:
         engine = self._engine

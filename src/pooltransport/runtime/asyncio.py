@@ -152,6 +152,9 @@ class AsyncioRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
+    def aside(self, fn: Callable[[], None]) -> None:
+        fn()
+
     async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
         if abandon:
             return await workers.call(self.new_latch(), fn)

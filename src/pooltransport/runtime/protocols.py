@@ -184,6 +184,9 @@ class Runtime(Protocol):
     async def adopt(self, sock: Any) -> Stream:
         """Make a stream of a connected socket that a ``dial=`` callable made."""
 
+    def aside(self, fn: Callable[[], None]) -> None:
+        """Call `fn`, which must not raise, soon: on threads not in the caller's own, on loops at once."""
+
     async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:
         """Run `fn`, which may block, without holding up the loop. With `abandon` it may block for long:
         it takes no thread of those that others wait for, and a cancellation leaves it behind.

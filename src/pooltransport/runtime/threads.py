@@ -105,6 +105,12 @@ class ThreadRuntime:
         stream.remote_addr, stream.local_addr = names(sock)
         return stream
 
+    def aside(self, fn: Callable[[], None]) -> None:
+        try:
+            workers.submit(fn)
+        except RuntimeError:
+            fn()  # no thread can start
+
     async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:  # noqa: ARG002 - a worker's
         return fn()
 

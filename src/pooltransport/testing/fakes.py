@@ -263,6 +263,10 @@ class FakeRuntime:
         """Refuse: there are no sockets here."""
         raise NotImplementedError(f"the fake network cannot adopt {sock!r}")
 
+    def aside(self, fn: Callable[[], None]) -> None:
+        """Call `fn` at once."""
+        fn()
+
     async def run_blocking(self, fn: Callable[[], Any], *, abandon: bool = False) -> Any:  # noqa: ARG002 - no thread
         """Call `fn`, in a turn of its own."""
         await self.wait("run_blocking", lambda: True, None)
