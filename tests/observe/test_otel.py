@@ -201,7 +201,7 @@ class TestValues:
         server = server_factory(ok())
         otel.instrument(provider, max_hosts=1_000_000)
         for number in range(1, 4):
-            with pt.Transport() as transport:
+            with pt.Transport(name="gone, for otel") as transport:
                 pt.Client(transport=transport).get(server.url)
             del transport
             gc.collect()
