@@ -76,6 +76,27 @@ class TestWindows:
         minute = history.minute(70.0, {"h": sample(acquired=200, leaks=1, closed=3)})["h"]
         assert (minute.acquired, minute.leaks, minute.closed) == (200, 1, 3)
 
+    def test_after_a_night_in_which_nothing_was_open(self):
+        """The rates of the last minute are not those of the night."""
+        service = Service(rate=0.0)
+        service.run(0.0, 100.0)
+        service.rate = 2.0
+        service.run(36_000.0, 36_030.0)
+        minute = service.history.minute(36_030.0, service.samples(36_030.0))["h"]
+        assert (minute.seconds, minute.acquired) == (30.0, 60)
+        service.run(36_031.0, 36_090.0)
+        minute = service.history.minute(36_090.0, service.samples(36_090.0))["h"]
+        assert (minute.seconds, minute.acquired) == (60.0, 120)
+        ten = service.history.ten_minutes(36_090.0, service.samples(36_090.0))["h"]
+        assert (ten.seconds, ten.acquired) == (90.0, 180)
+
+    def test_nothing_was_open_since(self):
+        """Dials that fail open nothing, and nobody keeps house for them: all that is known is told."""
+        history = History(0.0)
+        history.tick(0.0, lambda: {"h": sample()})
+        minute = history.minute(5000.0, {"h": sample(no_port=3)})["h"]
+        assert (minute.seconds, minute.no_port) == (5000.0, 3)
+
     def test_nothing_was_kept(self):
         history = History(0.0)
         assert history.minute(1000.0, {}) == {}

@@ -101,8 +101,12 @@ class History:
         self, now: float, seconds: float, rows: deque[tuple[float, Samples]], current: Samples
     ) -> dict[Hashable, Delta]:
         older = [row for row in rows if now - row[0] >= seconds]
-        if older:
+        younger = [row for row in rows if now - row[0] < seconds]
+        if older and (now - older[-1][0] <= seconds + _COARSE or not younger):
             at, base = older[-1]
+        elif older:
+            # Nobody kept house for long, since nothing was open: what has happened did so since it is kept again.
+            at, base = younger[0]
         elif now - self.started <= seconds + _COARSE or not rows:
             at, base = self.started, {}
         else:
