@@ -185,7 +185,7 @@ class TestKinds:
             "test_counts_taken_anew": [
                 "<Transport 'global' *>: its counts had to be taken anew, rebuilds = 1",
             ],
-            "test_books_that_do_not_agree": ["<Transport 'global' *>: its books do not agree: assert *waiting*"],
+            "test_books_that_do_not_agree": ["<Transport 'global' *>: its books do not agree: assert *"],
         }
         for name, wanted in sections.items():
             out.fnmatch_lines([f"*ERROR at teardown of {name} *", *wanted])
