@@ -365,3 +365,29 @@ def test_default_transports(server_factory, tmp_path):
     server = server_factory(ok())
     done = run_script(tmp_path / "app.py", DEFAULTS, server.url, flags=("-X", "dev", "-W", "error"))
     assert done.stdout == "done\n"
+
+
+def test_transports_for_each_request_do_not_fill_the_memory(tmp_path):
+    """Nobody asks, and what each left is folded all the same."""
+    done = run_script(
+        tmp_path / "app.py",
+        """
+        import resource, gc
+        import pooltransport as pt
+
+        def rss():
+            return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+        def make(count):
+            for _ in range(count):
+                with pt.Transport() as transport:
+                    transport._engine.ledger.pool.note_retry("host")
+            gc.collect()
+
+        make(500)
+        before = rss()
+        make(3000)
+        print(rss() - before)
+        """,
+    )
+    assert int(done.stdout) < 2_000_000

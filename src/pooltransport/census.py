@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 BORROWED: Any = type("Borrowed", (), {})()  # stands for whatever default transport is in use
 _MOST_HOSTS = 1024  # of each name whose transports are gone
-_MOST_BIRTHS = 200  # remembered of each line
+_MOST_BIRTHS = 100  # remembered of each line
+_MOST_GONE = 64  # transports whose counters are kept apart until somebody asks
 _WINDOW = 60.0
 _registry: dict[str, Any] = {}  # in which the warnings about lines keep count
 
@@ -115,6 +116,8 @@ def keep(owner: object, name: str | None, tables: Tables, rest: HostCounts) -> N
     number = next(here.numbers)
     with here.folding:
         here.books[number] = _Books(weakref.ref(owner), name, tables, rest)
+        if len(here.gone) > _MOST_GONE:
+            _fold_gone(here)  # nobody may ever ask: a transport for each request must not fill the memory
     finalizer = weakref.finalize(owner, _depart, here.pid, number)
     finalizer.atexit = False
 
@@ -203,8 +206,7 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
     # responses, and so its connections and counters, live on.
     alive, owners = _alive(here.transports), _alive(here.owners)
     with here.folding:
-        while here.gone:
-            _fold(here.books.pop(here.gone.popleft()), here.folded)
+        _fold_gone(here)
         # A collection clears the references to all that it found before it says so of any: these are in neither.
         limbo = [books for books in here.books.values() if books.owner() is None]
         sums = copy.deepcopy(here.folded) if limbo else here.folded
@@ -226,6 +228,13 @@ def process_stats(on_error: Callable[[object, Exception], object] | None = None)
 def _snapshot_of(owner: Any) -> PoolStats:
     owner.check_process()
     return owner.snapshot()  # type: ignore[no-any-return]
+
+
+def _fold_gone(here: _Census) -> None:
+    while here.gone:
+        left = here.books.pop(here.gone.popleft(), None)
+        if left is not None:
+            _fold(left, here.folded)
 
 
 def _fold(books: _Books, sums: Sums) -> None:
@@ -262,7 +271,7 @@ def clients_of(transport: object) -> ClientStats:
 
 
 def busiest_lines(now: float) -> list[Line]:
-    """Return the lines that made clients or transports in the last minute, the busiest first; 200 of each at most."""
+    """Return the lines that made clients or transports in the last minute, the busiest first; 100 of each at most."""
     rows = []
     for name, births in tuple(_here().lines.items()):
         recent = [birth for birth in tuple(births) if now - birth.at <= _WINDOW]
