@@ -150,7 +150,8 @@ def test_the_examples_of_a_page(code):
 def test_the_examples_of_a_page_about_a_running_program(code):
     wrong, right = BLOCK.findall(PAGES[code])
     for block, words in ((wrong, 1), (right, 0)):
-        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=30, check=True)
+        logged = "import logging\nlogging.basicConfig()\n" + block
+        done = subprocess.run([sys.executable, "-c", logged], capture_output=True, text=True, timeout=30, check=True)
         assert done.stderr.count(f"[{code}]") == words
         assert done.stderr.count("[PTC") == words
 

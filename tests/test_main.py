@@ -58,7 +58,7 @@ def test_demo_shows_the_six_causes():
         "PoolConfigWarning: max_idle_conns_per_host=2: with 20 in use, 18 connections are closed after each burst",
         "put_idle_conn said 24 times: too many idle connections for host",
         "200 clients, one for each request: 1 connection ",
-        "PoolConfigWarning: Transport was made 10 times within 60 s at",
+        "stats().findings: a client is made for each request: 20 in the last minute: Transport at ",
         "drains={'reused': 10}",
         "drains={'limit': 10}",
         "phase=body setting=timeout",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .churn import SUSPICIOUS, Churn
 from .config_checks import churn_finding
-from .config_warnings import tell_at
+from .config_warnings import log_at
 from .core.counts import HostCounts
 from .core.tally import stats_of_counts
 from .stats import ClientStats
@@ -40,7 +40,6 @@ _MOST_HOSTS = 1024  # of each name whose transports are gone
 _MOST_BIRTHS = 100  # remembered of each line
 _MOST_GONE = 64  # transports whose counters are kept apart until somebody asks
 _WINDOW = 60.0
-_registry: dict[str, Any] = {}  # in which the warnings about lines keep count
 
 
 class _Birth(NamedTuple):
@@ -139,14 +138,15 @@ def transport_made(transport: Any, line: str, owner: Any) -> None:
 
 
 def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
-    """Warn of a line that makes many transports, once (PTC212): each begins with an empty pool."""
+    """Log a line that makes many transports, once (PTC212): each begins with an empty pool.
+
+    No Python warning: a program that closes what it makes is correct, and must be silent under ``-W error``.
+    """
     with here.mutex:
         many = here.churn.note_creation(line, time.monotonic())
     # Nobody can share what was made for a loop by itself; and a fixture's line makes one for each test.
     if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
-        filename, _, number = line.rpartition(":")
-        where = (filename, int(number)) if number.isdigit() else ("<unknown>", 1)
-        tell_at(churn_finding(kind, many, line), *where, _registry, name)
+        log_at(churn_finding(kind, many, line), line, name)
 
 
 def transport_dropped() -> None:

@@ -50,7 +50,7 @@ def tell_at(
     """Warn of `finding` at that line of a module. `names`: the module's globals, in which warnings keep count."""
     import warnings  # noqa: PLC0415 - only who has something to be told pays for it
 
-    _log(finding, f"{filename}:{line}", pool_name)
+    log_at(finding, f"{filename}:{line}", pool_name)
     registry = names.setdefault("__warningregistry__", {})
     module = names.get("__name__") or filename  # None would say nothing at all
     warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, module, registry)
@@ -70,7 +70,8 @@ def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
     return frame, via
 
 
-def _log(finding: ConfigFinding, site: str, pool_name: str | None) -> None:
+def log_at(finding: ConfigFinding, site: str, pool_name: str | None) -> None:
+    """Tell the logger of `finding` at `site`, once, where logging is set up."""
     logging = sys.modules.get("logging")
     if logging is None or (finding.code, site) in _logged:
         return

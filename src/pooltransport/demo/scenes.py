@@ -107,14 +107,14 @@ def _client_per_request(server: DemoServer) -> None:
             client.get(f"{server.url}/hello")
     _say(f"200 clients, one for each request: {server.accepted - before} connection (they share the default transport)")
     before = server.accepted
-    with warnings.catch_warnings(record=True) as suspicious:
-        warnings.simplefilter("always", PoolConfigWarning)
-        for _ in range(20):
-            with Transport() as transport:
-                _hello(transport, server)
-    for warning in suspicious:
-        _say(f"  PoolConfigWarning: {warning.message}")
+    for _ in range(20):
+        with Transport() as transport:
+            _hello(transport, server)
+        del transport
     _say(f"20 transports of their own: {server.accepted - before} connections; pass one to your clients instead")
+    for finding in default_transport().stats().findings:
+        if finding.id == "R3":
+            _say(f"  stats().findings: {finding.cause}: {finding.evidence[0]}")
 
 
 def _not_read(server: DemoServer) -> None:
