@@ -62,7 +62,7 @@ ROOMS = {
     "config_checks": "ground",
     "config_advice": "ground",
     "config_warnings": "ground",
-    "churn": "ground",
+    "callers": "ground",
     "trust_files": "ground",
     "proxy_url": "ground",
     "models": "ground",

@@ -20,7 +20,6 @@ from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .churn import SUSPICIOUS, Churn
 from .config_checks import churn_finding
 from .config_warnings import log_at
 from .core.counts import HostCounts
@@ -40,6 +39,7 @@ _MOST_HOSTS = 1024  # of each name whose transports are gone
 _MOST_BIRTHS = 100  # remembered of each line
 _MOST_GONE = 64  # transports whose counters are kept apart until somebody asks
 _WINDOW = 60.0
+_SUSPICIOUS = 10  # transports made at one line within the window: code PTC212
 
 
 class _Birth(NamedTuple):
@@ -87,7 +87,6 @@ class _Census:
         self.mutex = _thread.allocate_lock()
         self.made_for: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
         self.lines: dict[str, deque[_Birth]] = {}
-        self.churn = Churn()  # of transports
 
 
 _census = _Census()
@@ -133,20 +132,19 @@ def transport_made(transport: Any, line: str, owner: Any) -> None:
     here.transports[number] = transport
     here.owners[number] = owner
     _count(here, transport)
-    _note_line(here, transport, line, owner.pool.counts)
-    _warn_of_churn(here, type(transport).__name__, line, transport.options.name)
+    births = _note_line(here, transport, line, owner.pool.counts)
+    if len(births) >= _SUSPICIOUS and births[-1].at - births[-_SUSPICIOUS].at <= _WINDOW:
+        _tell_of_churn(type(transport).__name__, line, transport.options.name)
 
 
-def _warn_of_churn(here: _Census, kind: str, line: str, name: str | None) -> None:
+def _tell_of_churn(kind: str, line: str, name: str | None) -> None:
     """Log a line that makes many transports, once (PTC212): each begins with an empty pool.
 
     No Python warning: a program that closes what it makes is correct, and must be silent under ``-W error``.
     """
-    with here.mutex:
-        many = here.churn.note_creation(line, time.monotonic())
     # Nobody can share what was made for a loop by itself; and a fixture's line makes one for each test.
-    if many == SUSPICIOUS and not kind.startswith("_") and "pytest" not in sys.modules:
-        log_at(churn_finding(kind, many, line), line, name)
+    if not kind.startswith("_") and "pytest" not in sys.modules:
+        log_at(churn_finding(kind, _SUSPICIOUS, line), line, name)
 
 
 def transport_dropped() -> None:
@@ -174,12 +172,13 @@ def _count(here: _Census, client: object) -> None:
         here.clients.add(client)
 
 
-def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -> None:
+def _note_line(here: _Census, owner: object, line: str, tables: Tables | None) -> deque[_Birth]:
     name = f"{type(owner).__name__} at {line}"
     if len(here.lines) > _MOST_HOSTS and name not in here.lines:
         here.lines.clear()
     births = here.lines.setdefault(name, deque(maxlen=_MOST_BIRTHS))
     births.append(_Birth(time.monotonic(), weakref.ref(owner), tables))
+    return births
 
 
 def _alive(table: weakref.WeakValueDictionary[int, Any]) -> dict[int, Any]:

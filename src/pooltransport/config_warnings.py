@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .callers import is_ours
 from .errors import PoolConfigWarning
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from .config_checks import ConfigFinding
 
-_OURS = __name__.partition(".")[0] + "."
-_DEMO = _OURS + "demo."  # an application like any other
 _MOST_LINES = 1000
 
 _logged: dict[tuple[str, str], None] = {}
@@ -61,9 +60,7 @@ def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way to look at a stack
     via = ""
     while frame is not None:
-        module = frame.f_globals.get("__name__") or ""
-        ours = module.startswith(_OURS) and not module.startswith(_DEMO)
-        if not ours and not (ignored and module.startswith(ignored)):
+        if not is_ours(frame, ignored):
             break
         via = frame.f_code.co_name
         frame = frame.f_back

@@ -12,11 +12,11 @@ Rules:
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .callers import is_ours
 from .stats import Activity, LeakFound, LeaseStats
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from .trace import Hooks
 
-_OURS = os.path.join(os.path.dirname(__file__), "")
-_DEMO = os.path.join(_OURS, "demo", "")  # an application like any other
 _DEPTH = 8  # frames kept of each stack: sixteen would cost twice as much; all of them with "full"
 _UNBOUNDED = 1000
 _ACCESSES = 4
@@ -83,18 +81,11 @@ def find_site(ignored: tuple[str, ...], depth: int = 1) -> Site | None:
     frame: FrameType | None = _getframe(1)
     via = ""
     while frame is not None:
-        if not _is_ours(frame, ignored):
+        if not is_ours(frame, ignored):
             return _site_of(frame, via, depth)
         via = frame.f_code.co_name
         frame = frame.f_back
     return None
-
-
-def _is_ours(frame: FrameType, ignored: tuple[str, ...]) -> bool:
-    path = frame.f_code.co_filename
-    if path.startswith(_OURS) and not path.startswith(_DEMO):
-        return True
-    return bool(ignored) and (frame.f_globals.get("__name__") or "").startswith(ignored)
 
 
 def _site_of(frame: FrameType, via: str, depth: int) -> Site:
@@ -133,11 +124,11 @@ class Watch:
             inner = _getframe(self._ours)
         except ValueError:  # the stack is not so deep
             frame = inner = _getframe(0)
-        if not _is_ours(frame, ignored) and _is_ours(inner, ignored):
+        if not is_ours(frame, ignored) and is_ours(inner, ignored):
             return _site_of(frame, inner.f_code.co_name, self._depth)
         depth = 0
         found: FrameType | None = _getframe(0)
-        while found is not None and _is_ours(found, ignored):
+        while found is not None and is_ours(found, ignored):
             found = found.f_back
             depth += 1
         if found is None:

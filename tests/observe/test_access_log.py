@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 import pooltransport as pt
 from pooltransport.observe import access_log
@@ -402,9 +403,8 @@ class TestUse:
 
 class TestTraceId:
     def test_of_open_telemetry(self, server_factory):
-        sdk = pytest.importorskip("opentelemetry.sdk.trace")
         server = server_factory(ok())
-        tracer = sdk.TracerProvider().get_tracer("test")
+        tracer = TracerProvider().get_tracer("test")
         with recorded(NAME) as records, pt.Transport() as transport:
             log = AccessLog(transport)
             with tracer.start_as_current_span("work") as span:

@@ -38,6 +38,17 @@ _FIXES = {
 }
 
 
+# Who is named first: the forgotten, then the slow, then the others.
+BY_SUSPICION = (
+    Activity.IDLE_HOLDER,
+    Activity.SLOW_SERVER,
+    Activity.SLOW_READER,
+    Activity.PROGRESSING,
+    Activity.RECENT,
+    Activity.DECLARED_STREAM,
+)
+
+
 class Holder(NamedTuple):
     """Leases opened at one line that do the same: how `many`, and the age of the oldest in seconds."""
 
@@ -46,6 +57,11 @@ class Holder(NamedTuple):
     many: int
     age: float
     unread: float
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Its place: the suspects first, of these the many, of these the old."""
+        return BY_SUSPICION.index(self.activity), -self.many, -self.age
 
 
 class Facts(NamedTuple):

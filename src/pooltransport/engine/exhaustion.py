@@ -61,13 +61,9 @@ class Exhaustion:
         scope, limit = self._limit(facts, key)
         holders = self._holders(facts, key if scope == "per_host" else None)
         error.args = (_first_line(error.code, facts, key, scope, limit, waited, holders),)
-        error.origin = key.origin
+        _describe(error, facts, key, limit, holders)
         error.limit_scope = scope
-        error.limit = limit
         error.waited = waited
-        error.stats = facts.stats
-        error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
-        error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
         self._chain(error, facts.stats.hosts.get(key.origin), key)
         if now - self._told.get(key.origin, -_FULLY_EACH) < _FULLY_EACH:
             return
@@ -94,11 +90,7 @@ class Exhaustion:
         holders = self._holders(facts, key if scope == "per_host" else None)
         line = f"no connection to {key.origin}: {limit} requests wait already (max_waiting)"
         error.args = (_with_suspect(line, error.code, holders),)
-        error.origin = key.origin
-        error.limit = limit
-        error.stats = facts.stats
-        error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
-        error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
+        _describe(error, facts, key, limit, holders)
 
     def _look(self, now: float, waited: float) -> Facts:
         """Return the facts of this moment: a pool that runs dry fails a thousand requests at once."""
@@ -122,14 +114,23 @@ class Exhaustion:
         if key is not None:
             return list(facts.holders.get(key.origin, ()))
         rows = [holder for holders in facts.holders.values() for holder in holders]
-        order = list(_DOING)
-        return sorted(rows, key=lambda row: (order.index(row.activity), -row.many, -row.age))
+        return sorted(rows, key=lambda holder: holder.rank)
 
     def _chain(self, error: PoolTimeout, host: Any, key: ConnectKey) -> None:
         """If dials to this host fail, that may be why nobody gets a connection."""
         last = self._engine.ledger.memory.dial_failures.get(key.host)
         if host is not None and host.last_dial_error is not None and host.last_dial_error.age_s < _RECENTLY:
             error.__cause__ = last
+
+
+def _describe(
+    error: PoolTimeout | PoolQueueFull, facts: Facts, key: ConnectKey, limit: int | None, holders: list[Holder]
+) -> None:
+    error.origin = key.origin
+    error.limit = limit
+    error.stats = facts.stats
+    error.holders = tuple((holder.site, holder.many, holder.age) for holder in holders)
+    error.suspects = tuple(dict.fromkeys(holder.site for holder in holders))
 
 
 def _first_line(

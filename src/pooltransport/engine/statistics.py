@@ -141,17 +141,7 @@ def holders_of(rows: Any, now: float) -> tuple[Holder, ...]:
         holders.append(
             Holder(name_of(site), activity, len(leases), age, min(lease.unread_for(now) for lease in leases))
         )
-    return tuple(sorted(holders, key=lambda row: (_ORDER.index(row.activity), -row.many, -row.age)))
-
-
-_ORDER = (
-    Activity.IDLE_HOLDER,
-    Activity.SLOW_SERVER,
-    Activity.SLOW_READER,
-    Activity.PROGRESSING,
-    Activity.RECENT,
-    Activity.DECLARED_STREAM,
-)
+    return tuple(sorted(holders, key=lambda holder: holder.rank))
 
 
 def _waiter(waiter: Any, leases: tuple[Lease, ...], now: float) -> WaiterStats:
