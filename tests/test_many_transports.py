@@ -54,3 +54,13 @@ def test_a_correct_program_is_silent(name):
     """It closes what it makes: no word on standard error, and no error of a warnings filter."""
     done = run(PROGRAMS[name][0], "-X", "dev", "-W", "error")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_ten_in_more_than_a_minute_are_none():
+    program = LOGGED + (
+        "import time\nreal, late = time.monotonic, [0.0]\ntime.monotonic = lambda: real() + late[0]\n"
+        "import pooltransport as pt\n"
+        "for number in range(18):\n    late[0] = 61.0 * (number // 9)\n    pt.Transport().close()\n"
+    )
+    done = run(program)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -254,3 +254,12 @@ class TestLooks:
         assert pool.take("a", 0.0)
         assert pool.take("a", 0.0)
         assert pool.sample()["a"].peak == 2
+
+
+def test_what_was_idle_waited_no_time():
+    """The warm path measures no wait: it is counted where the others are, in the first bucket."""
+    counts = HostCounts()
+    counts.reused = 7
+    counts.queue_times.add(0.3)
+    told = counts.as_stats()["histograms"].time_in_queue
+    assert (told.counts[0], told.total, told.sum) == (7, 8, 0.3)

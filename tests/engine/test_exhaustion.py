@@ -411,3 +411,24 @@ def test_hosts_that_were_told_of_are_bounded(make_world):
     assert all(task.error.__notes__ for task in tasks)
     assert fail(world, "http://10.0.0.0/", seconds=0.1).__notes__
     close(world, held)
+
+
+def test_of_lines_that_do_the_same_the_one_with_most_is_named_first(make_world):
+    """Whoever opened first, and however old it is."""
+    world = make_world(Answers(BIG), max_conns_per_host=4)
+
+    def few():
+        return [world.runtime.run(world.transport.round_trip(Request("GET", URL)))]
+
+    def many():
+        return [world.runtime.run(world.transport.round_trip(Request("GET", URL))) for _ in range(3)]
+
+    held = few()
+    world.runtime.advance(5.0)
+    held += many()
+    with pytest.raises(PoolTimeout) as caught:
+        world.runtime.run(world.get(timeout=Timeout(acquire=1.0)))
+    assert [count for _, count, _ in caught.value.holders] == [3, 1]
+    assert f":{many.__code__.co_firstlineno + 1}, responses not closed" in str(caught.value)
+    for response in held:
+        world.runtime.run(response.aclose())

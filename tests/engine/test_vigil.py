@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import time
 
 import pytest
@@ -214,6 +215,33 @@ class TestRescue:
         assert looks == []
         reader.cancel()
         world.runtime.run_until_idle()
+
+    def test_while_one_of_two_is_read_only_the_last_look_collects(self, make_world, monkeypatch):
+        """A pool in which somebody is at work is not worth a collection, but for a timeout that comes at once."""
+        world = make_world(Answers(HEAD), max_conns_per_host=2)
+        forgotten, read = (world.runtime.run(world.transport.round_trip(Request("GET", URL))) for _ in range(2))
+        reader = world.runtime.start(read.aread())
+        world.runtime.run_until_idle()
+        began, looks = world.runtime.now(), []
+        monkeypatch.setattr(collector, "young", lambda: looks.append(world.runtime.now() - began))
+        monkeypatch.setattr(collector, "everything", lambda *how, **more: None)
+        with pytest.raises(PoolTimeout):
+            world.runtime.run(world.get(timeout=Timeout(acquire=5.0)))
+        assert looks == [pytest.approx(4.5)]
+        reader.cancel()
+        world.runtime.run(forgotten.aclose())
+
+    @pytest.mark.parametrize(("wanted", "longest"), [("auto", 0.25), (True, math.inf)])
+    def test_on_a_loop_a_quarter_of_a_second_is_the_most(self, make_world, monkeypatch, wanted, longest):
+        """Wherever a task may block its loop, unless that is asked for."""
+        world = make_world(Answers(HEAD), max_conns_per_host=1, gc_on_exhaustion=wanted)
+        held = world.runtime.run(world.transport.round_trip(Request("GET", URL)))
+        allowed = []
+        monkeypatch.setattr(collector, "everything", lambda at_most, **more: allowed.append(at_most))
+        with pytest.raises(PoolTimeout):
+            world.runtime.run(world.get(timeout=Timeout(acquire=5.0)))
+        assert max(allowed) == longest
+        world.runtime.run(held.aclose())
 
     def test_who_holds_the_other_limit_is_left_alone(self, make_world, monkeypatch):
         """The garbage of another host does not hold what is waited for."""

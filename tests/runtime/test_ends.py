@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from tests.support.responders import ok
+import pooltransport as pt
+from tests.support.responders import ok, stall
 from tests.support.scripts import run_script
 
 LEAVING = {
@@ -222,3 +225,26 @@ def test_level_by_environment(server_factory, tmp_path):
     assert counts["off"] == 0
     assert 1 < counts["site"] < 20
     assert counts["full"] >= 41
+
+
+def test_who_reads_in_another_thread_has_forgotten_nothing(server_factory):
+    """Leaving `with` ends its response, with one warning; it is no leak of the line that opened it."""
+    never = threading.Event()
+    server = server_factory(stall(never))
+    failures = []
+
+    def work():
+        try:
+            with transport.round_trip(pt.Request("GET", server.url)) as response:
+                response.read()
+        except pt.TransportClosed as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    with pytest.warns(ResourceWarning, match="left with 1 responses open"):  # noqa: PT031 - the threads are in it
+        with pt.Transport() as transport:
+            thread.start()
+            server.wait_until(lambda: any(row.reader_waiting_s for row in transport.stats(detail=True).lease_list))
+        thread.join(10)
+        assert transport.stats().leaks == 0
+    assert len(failures) == 1
