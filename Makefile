@@ -8,18 +8,21 @@ DIST ?= dist
 
 PY := $(VENV)/bin/python
 BENCH_PY := $(BENCH_VENV)/bin/python
+SDK_PY := $(SDK_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
+SDK_VENV ?= .venv-sdks
 SERVERS := nginx squid haproxy microsocks prometheus
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-full soak failover observing exporting lint types bench build clean
+.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
 	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
 	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
+	@echo "make test-sdks   the adapters under real SDKs, beside the tools for those clients, and in their own suites"
 	@echo "make soak        half an hour against servers that break in every way; needs nginx and haproxy; SECONDS=60"
 	@echo "make lint types  ruff and mypy"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
@@ -45,10 +48,18 @@ demo: $(VENV)/.ready
 	$(PY) -m pooltransport demo
 
 test: $(VENV)/.ready-dev
-	$(PYTEST) -m "not peers and not full and not soak"
+	$(PYTEST) -m "not peers and not full and not soak and not sdks"
 
 test-peers: $(VENV)/.ready-dev need-servers
 	$(PYTEST) -m "peers and not full"
+
+$(SDK_VENV)/.ready-sdks: pyproject.toml
+	test -x $(SDK_PY) || $(PYTHON) -m venv $(SDK_VENV)
+	$(SDK_PY) -m pip install $(PIP_FLAGS) --editable '.[dev,sdks]'
+	touch $@
+
+test-sdks: $(SDK_VENV)/.ready-sdks
+	$(SDK_PY) -m pytest -n $(WORKERS) -m sdks
 
 test-full: $(VENV)/.ready-dev need-nginx
 	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600

@@ -68,7 +68,16 @@ class TooManyRedirects(Error):
 
 
 class DecodingError(Error):
-    """The content coding of a body is broken."""
+    """The content coding of a body is broken, or gives more than it may.
+
+    `offset`: how many bytes had come from the wire by then; None where that is not known.
+    """
+
+    offset: int | None
+
+    def __init__(self, message: str = "", *, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 class BodyNotRead(Error):

@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from .bodies import NO_BODY, RequestBody
-from .errors import ConfigError, InvalidRequest
+from .errors import ConfigError
 from .headers import EMPTY_HEADERS, Headers, check_method
 from .option_checks import MOST_SECONDS, is_number
-from .url import URL, host_field, parse_url
+from .request_framing import checked_trailers, framing, host_override
+from .url import URL, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import TypeAlias
 
     from .bodies import Content
@@ -170,28 +170,6 @@ def _timeout_problem(name: str, value: object) -> str:
     return f"{what} is {type(value).__name__}: give {kinds} (None for no timeout) [PTC104]"
 
 
-# RFC 9110 section 6.5.1: a trailer must not say how the message is framed, routed, authenticated or
-# to be read, since all that is decided before it comes. Go refuses the first three (row TRAIL-04).
-_NOT_IN_TRAILER = frozenset(
-    {
-        b"transfer-encoding",
-        b"trailer",
-        b"content-length",
-        b"host",
-        b"connection",
-        b"te",
-        b"upgrade",
-        b"expect",
-        b"authorization",
-        b"proxy-authorization",
-        b"cookie",
-        b"content-encoding",
-        b"content-type",
-        b"content-range",
-    }
-)
-
-
 class Request:
     """One request, to be sent by `round_trip` of a transport or `send` of a client. Never changed by either.
 
@@ -202,7 +180,11 @@ class Request:
     never (always, where that is safe) repeats it on a connection that had gone stale; None leaves it
     to the transport. `trailers`: fields sent behind a chunked body; the names given here are announced,
     and `request.trailers` may be changed until the body has been read, to hold a digest of it.
-    `extensions`: notes of yours and of adapters, for callables that are given the request.
+    `decode`: None is Go's rule (a request that says nothing of codings asks for gzip, and the answer comes
+    without it: GZIP-01); True asks for every coding known here and decodes what comes, which is what a
+    client's requests do; False asks for none and decodes nothing. `extensions`: notes of yours and of
+    adapters, for callables that are given the request; one is ours: ``sni_hostname``, the name that TLS
+    asks for and checks instead of the URL's host.
 
     Raises `InvalidRequest` before anything is dialed for what cannot be sent: also a Content-Length
     that differs from a known length or has no body, a Transfer-Encoding other than ``chunked`` or
@@ -220,6 +202,7 @@ class Request:
         "_trailers",
         "_url",
         "client_trace",
+        "decode",
         "extensions",
         "retry_stale",
         "timeout",
@@ -227,6 +210,7 @@ class Request:
     )
 
     client_trace: ClientTrace | None  # of the client that made the request; `trace` is the caller's
+    decode: bool | None
     extensions: dict[str, Any]
     retry_stale: bool | None
     timeout: Timeout
@@ -243,6 +227,7 @@ class Request:
         trace: ClientTrace | None = None,
         retry_stale: bool | None = None,
         trailers: HeadersInput = None,
+        decode: bool | None = None,
         extensions: dict[str, Any] | None = None,
     ) -> None:
         self._method = check_method(method)
@@ -253,6 +238,7 @@ class Request:
         self.trace = trace
         self.client_trace = None
         self.retry_stale = retry_stale
+        self.decode = decode
         self.extensions = {} if extensions is None else extensions
         self._trailers = None if trailers is None else Headers(trailers)
         if headers is None and trailers is None:
@@ -261,8 +247,8 @@ class Request:
             self._chunked = self._body.length is None
         else:
             self._headers = _own_headers(headers)
-            self._host = _host_override(self._headers)
-            self._chunked = _framing(self._headers, self._body, content is not None, self._trailers)
+            self._host = host_override(self._headers)
+            self._chunked = framing(self._headers, self._body, content is not None, self._trailers)
 
     @property
     def method(self) -> str:
@@ -310,7 +296,7 @@ class Request:
 
     def raw_trailer_items(self) -> HeaderItems:
         """Return the trailers as they are now. Raises `InvalidRequest` for one that cannot be a trailer."""
-        return [] if self._trailers is None else _checked_trailers(self._trailers)
+        return [] if self._trailers is None else checked_trailers(self._trailers)
 
     def with_defaults(self, timeout: Timeout, client_trace: ClientTrace | None) -> Request:
         """Return this request with a client's timeout under its own and the client's trace; itself if
@@ -341,60 +327,3 @@ def _own_headers(headers: HeadersInput) -> Headers:
     if isinstance(headers, Headers) and headers.is_frozen:
         return headers
     return Headers(headers).freeze()
-
-
-def _host_override(headers: Headers) -> bytes | None:
-    values = headers.raw_values(b"host")
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidRequest(f"header 'Host' is given {len(values)} times: a request has one (RFC 9112 §3.2)")
-    return host_field(values[0])
-
-
-def _framing(headers: Headers, body: RequestBody, given: bool, trailers: Headers | None) -> bool:
-    """Check that the framing headers and trailers agree with the body; report whether it goes out chunked.
-
-    A Content-Length fixes the length of a body that cannot tell its own.
-    """
-    lengths = headers.raw_values(b"content-length")
-    codings = headers.raw_values(b"transfer-encoding")
-    if codings:
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise InvalidRequest("header 'Transfer-Encoding' can only be 'chunked': encode the content yourself")
-        if not given:
-            raise InvalidRequest("header 'Transfer-Encoding' without a body: give content=, or leave it out")
-        if lengths:
-            raise InvalidRequest(
-                "headers 'Transfer-Encoding' and 'Content-Length' exclude each other (RFC 9112 §6.2): leave both out"
-            )
-    if trailers is not None and trailers:
-        if lengths:
-            raise InvalidRequest("trailers need a chunked body: leave 'Content-Length' out (RFC 9112 §7.1.2)")
-        if not given:
-            raise InvalidRequest("trailers without a body: give content=, or send them as headers")
-        _checked_trailers(trailers)
-        return True
-    if lengths:
-        _fix_length(lengths, body)
-    return bool(codings) or body.length is None
-
-
-def _fix_length(values: Sequence[bytes], body: RequestBody) -> None:
-    # isdigit() is ASCII only for bytes. 18 digits are an exabyte; without a bound int() is quadratic.
-    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 18:
-        raise InvalidRequest("header 'Content-Length' must be one number of bytes, in digits: or leave it out")
-    declared = int(values[0])
-    if body.length is None:
-        body.length = declared
-    elif declared != body.length:
-        held = "no body" if body is NO_BODY else f"a body of {body.length} bytes"
-        raise InvalidRequest(f"header 'Content-Length' says {declared}, but the request has {held}: leave it out")
-
-
-def _checked_trailers(trailers: Headers) -> HeaderItems:
-    items = list(trailers.raw)
-    for name, _ in items:
-        if name.lower() in _NOT_IN_TRAILER:
-            raise InvalidRequest(f"{name.decode()!r} cannot be a trailer (RFC 9110 §6.5.1): send it as a header")
-    return items

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .decoding import GzipDecoder
+from .decoding import ContentDecoder
 from .duplex import AsyncDuplex, Duplex
 from .engine.body import State
 from .engine.sync import run_sync
@@ -69,7 +69,8 @@ class _ResponseBase:
         self._elapsed = elapsed
         self._owner = owner  # the transport lives as long as its responses
         self._content: bytes | None = None
-        self._decoder = GzipDecoder(body.max_decoded_bytes) if body.is_gzip else None
+        codings = body.codings
+        self._decoder = ContentDecoder(codings, body.max_decoded_bytes) if codings else None
         self._taken = False
 
     @property
@@ -89,19 +90,19 @@ class _ResponseBase:
 
     @property
     def headers(self) -> Headers:
-        """The header fields, in wire order and case; looked up without regard to case. Of a body that is
-        `decoded`, those about its coding and length are left out (Go GZIP-02).
+        """The header fields, in wire order and case; looked up without regard to case. Of a body whose gzip
+        nobody asked for but the transport, those about its coding and length are left out (Go GZIP-02).
         """
         if self._headers is None:
             raw = self._head.headers
-            if self._decoder is not None:
+            if self._decoder is not None and self.request.decode is None:
                 raw = [item for item in raw if item[0].lower() not in _OF_THE_CODING]
             self._headers = Headers._from_raw(raw)  # noqa: SLF001 - ours
         return self._headers
 
     @property
     def decoded(self) -> bool:
-        """Whether the transport asked for gzip, got it, and takes it off again."""
+        """Whether the body comes without the content coding it was sent in (`Request`, ``decode``)."""
         return self._decoder is not None
 
     @property

@@ -144,6 +144,7 @@ class ClientBase:
             content=body,
             timeout=Timeout.of(timeout).over(self._timeout),
             trace=trace,
+            decode=True,
         )
         request.client_trace = self._trace
         return request

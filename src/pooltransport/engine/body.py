@@ -55,12 +55,12 @@ class Body:
         "_slow_bytes",
         "_slow_since",
         "__weakref__",
-        "is_gzip",
+        "codings",
         "state",
     )
 
     def __init__(
-        self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks, *, is_gzip: bool = False
+        self, engine: Engine, lease: Lease, exchange: Exchange, clocks: Clocks, *, codings: tuple[bytes, ...] = ()
     ) -> None:
         self._engine = engine
         self._lease = lease
@@ -71,7 +71,7 @@ class Body:
         self._slow_since = 0.0  # seconds of waiting in this window
         self._guard: Guard | None = None
         self._reading = False
-        self.is_gzip = is_gzip  # and to be decoded, since it was us who asked for it
+        self.codings = codings  # to be taken off by the response, in the order they were applied
         self.state = State.OPEN
         lease.bytes_expected = exchange.left
         if exchange.complete:

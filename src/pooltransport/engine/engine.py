@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport import witness
 from pooltransport.core.addresses import AddressMemory
-from pooltransport.core.http1.exchange import Exchange, has_gzip_body
-from pooltransport.core.http1.request import says_close, takes_gzip
+from pooltransport.core.http1.exchange import Exchange
+from pooltransport.core.http1.request import says_close
 from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
@@ -41,6 +41,7 @@ from .acquire import Tag, acquire
 from .body import Body
 from .callables import is_coroutine_function
 from .clocks import Clocks, ClockSettings, seconds_asleep, settle
+from .codings import accepted, to_take_off
 from .dial import DialJob
 from .exhaustion import Exhaustion
 from .housekeeping import enrol
@@ -49,7 +50,7 @@ from .ledger import Ledger
 from .lookup import make_resolver
 from .reasons import failure_of
 from .receiving import receive_head
-from .routes import Routes
+from .routes import Routes, server_name
 from .sending import send
 from .tls_errors import refused_after_handshake
 from .trusting import Trusted, trust_of
@@ -218,12 +219,12 @@ class Engine:
         conn = lease.conn
         options = self.options
         close = options.disable_keep_alives
-        gzip = not options.disable_compression and takes_gzip(request)
+        accept = accepted(request, options)
         exchange = Exchange(
             conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
         )
         try:
-            head = await send(request, lease, exchange, clocks, sent, options, close=close, gzip=gzip)
+            head = await send(request, lease, exchange, clocks, sent, options, close=close, accept_encoding=accept)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
         except Exception as error:
@@ -244,7 +245,7 @@ class Engine:
         lease.headers_at = self.now()
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
-        return head, Body(self, lease, exchange, clocks, is_gzip=gzip and has_gzip_body(head, exchange))
+        return head, Body(self, lease, exchange, clocks, codings=to_take_off(request, accept, head, exchange))
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile, or the server
@@ -298,15 +299,17 @@ class Engine:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
         parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
-        if self.routes.asks:
-            parts = (*parts, self.routes.ask(request))
+        if self.routes.asks or request.extensions:
+            asked = (self.routes.ask(request),) if self.routes.asks else ()
+            parts = (*parts, asked, server_name(request))
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
         return key
 
     def _make_key(self, parts: tuple[Any, ...]) -> ConnectKey:
-        scheme, host, port, runtime, *asked = parts
+        scheme, host, port, runtime, *special = parts
+        asked, name = special or ((), None)
         proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
         local = options.local_address
@@ -314,7 +317,7 @@ class Engine:
         key = ConnectKey(
             host_of(scheme, host, port, proxy),
             trust=trust_of(options) if is_tls else None,
-            server_hostname=options.server_hostname if scheme == "https" else None,
+            server_hostname=(name or options.server_hostname) if scheme == "https" else None,
             uds=options.uds,
             local_address=(local, 0) if isinstance(local, str) else local,
             runtime=runtime,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.core.proxy import from_environment, parse_proxy, require_socksio
-from pooltransport.errors import ConfigError, ProxyError
+from pooltransport.errors import ConfigError, InvalidRequest, ProxyError
 from pooltransport.headers import Headers
 
 if TYPE_CHECKING:
@@ -73,6 +73,14 @@ class Routes:
                 self._parsed.clear()
             self._parsed[answer] = proxy
         return proxy
+
+
+def server_name(request: Request) -> str | None:
+    """Return the name that TLS is to ask for and check instead of the URL's host, if the request names one."""
+    name = request.extensions.get("sni_hostname")
+    if name is None or isinstance(name, str):
+        return name
+    raise InvalidRequest(f"extensions['sni_hostname'] must be a str, not {type(name).__name__}")
 
 
 def _usable(proxy: Proxy) -> Proxy:

@@ -32,10 +32,10 @@ async def send(
     options: TransportOptions,
     *,
     close: bool,
-    gzip: bool,
+    accept_encoding: bytes,
 ) -> Head | None:
     """Send `request`. Return None, or the final header if that came before the body was wanted, or sent."""
-    data = wire.head(request, close=close, gzip=gzip, proxy=lease.conn.key.forward)
+    data = wire.head(request, close=close, accept_encoding=accept_encoding, proxy=lease.conn.key.forward)
     hooks = lease.hooks
     if hooks is not None:
         _tell_headers(hooks, data, lease.conn)

@@ -35,7 +35,7 @@ class Upgraded:
     max_body_bytes: int | None = None
     max_decoded_bytes: int | None = None
     drain_limit = 0  # what is read for an error's sake: an answer that upgrades is none
-    is_gzip = False
+    codings: tuple[bytes, ...] = ()
 
     def __init__(self, engine: Engine, lease: Lease, first: bytes) -> None:
         self._engine = engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pooltransport.core.http1.codec import Head
-from pooltransport.core.http1.exchange import Exchange, Framing, has_gzip_body, parse_keep_alive
+from pooltransport.core.http1.exchange import Exchange, Framing, parse_keep_alive
 from pooltransport.errors import IncompleteBody, RemoteProtocolError
 
 
@@ -187,22 +187,6 @@ class TestChunks:
         exchange.feed(b"e" * 20_000)
         assert exchange.next_data() == b""
         assert exchange.complete
-
-
-@pytest.mark.parametrize(
-    ("fields", "status", "expected"),
-    [
-        ([(b"Content-Encoding", b"gzip"), CHUNKED], 200, True),
-        ([(b"content-encoding", b" X-GZip "), (b"Content-Length", b"9")], 200, True),
-        ([(b"Content-Encoding", b"gzip, gzip"), CHUNKED], 200, False),
-        ([(b"Content-Encoding", b"gzip"), (b"Content-Encoding", b"br"), CHUNKED], 200, False),
-        ([CHUNKED], 200, False),
-        ([(b"Content-Encoding", b"gzip")], 304, False),
-    ],
-)
-def test_bodies_in_gzip(fields, status, expected):
-    exchange = exchange_of(*fields, status=status)
-    assert has_gzip_body(Head(status, "", "1.1", fields), exchange) is expected
 
 
 @pytest.mark.parametrize("cut_off", [False, True])

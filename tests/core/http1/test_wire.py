@@ -11,8 +11,8 @@ from pooltransport.errors import RemoteProtocolError
 from pooltransport.proxy_url import parse_proxy
 
 
-def head(*args, close=False, gzip=False, proxy=None, **fields):
-    return wire.head(Request(*args, **fields), close=close, gzip=gzip, proxy=proxy)
+def head(*args, close=False, accept_encoding=b"", proxy=None, **fields):
+    return wire.head(Request(*args, **fields), close=close, accept_encoding=accept_encoding, proxy=proxy)
 
 
 class TestTargets:
@@ -64,14 +64,14 @@ class TestClose:
 class TestGzip:
     @pytest.mark.parametrize("name", ["Accept-Encoding", "RANGE"])
     def test_not_where_the_caller_spoke(self, name):
-        assert not wire.takes_gzip(Request("GET", "http://a.test/", headers={name: "x"}))
+        assert not wire.may_ask_for_codings(Request("GET", "http://a.test/", headers={name: "x"}))
 
     def test_not_without_a_body(self):
-        assert not wire.takes_gzip(Request("HEAD", "http://a.test/"))
+        assert not wire.may_ask_for_codings(Request("HEAD", "http://a.test/"))
 
     def test_else_it_is_asked_for(self):
-        assert wire.takes_gzip(Request("GET", "http://a.test/"))
-        assert head("GET", "http://a.test/", gzip=True).endswith(b"\r\nAccept-Encoding: gzip\r\n\r\n")
+        assert wire.may_ask_for_codings(Request("GET", "http://a.test/"))
+        assert head("GET", "http://a.test/", accept_encoding=b"gzip").endswith(b"\r\nAccept-Encoding: gzip\r\n\r\n")
 
 
 class TestH11:

@@ -277,12 +277,11 @@ class Exchange:
 _FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
 
 
-def has_gzip_body(head: Head, exchange: Exchange) -> bool:
-    """Report whether the answer has a body, and gzip is its one coding (Go GZIP-02, GZIP-07)."""
+def coded_as(head: Head, exchange: Exchange) -> list[bytes]:
+    """Return the values of Content-Encoding, if the answer has a body."""
     if exchange.framing is Framing.NONE:
-        return False
-    codings = [value.strip().lower() for name, value in head.headers if name.lower() == b"content-encoding"]
-    return codings in ([b"gzip"], [b"x-gzip"])
+        return []
+    return [value for name, value in head.headers if name.lower() == b"content-encoding"]
 
 
 def _switches(head: Head) -> bool:

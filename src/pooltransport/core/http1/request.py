@@ -17,10 +17,10 @@ _NO_GZIP = frozenset((b"accept-encoding", b"range"))
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def head(request: Request, *, close: bool, gzip: bool = False, proxy: Proxy | None = None) -> bytes:
+def head(request: Request, *, close: bool, accept_encoding: bytes = b"", proxy: Proxy | None = None) -> bytes:
     """Return the request line and header section: Host first, the caller's fields in their order and
-    case, then the framing. `close` adds ``Connection: close`` where the caller did not, `gzip` the coding
-    that we take off again (`takes_gzip`). `proxy` is a forward proxy: it is told the whole address, and who
+    case, then the framing. `close` adds ``Connection: close`` where the caller did not, `accept_encoding` the
+    codings that we take off again. `proxy` is a forward proxy: it is told the whole address, and who
     asks, unless the caller says so itself.
     """
     items = request.raw_header_items()
@@ -33,8 +33,8 @@ def head(request: Request, *, close: bool, gzip: bool = False, proxy: Proxy | No
     if proxy is not None and (who := proxy.authorization) and not _has_field(request, b"proxy-authorization"):
         parts.append(b"Proxy-Authorization: %b\r\n" % who)
     parts.append(_framing(request))
-    if gzip:
-        parts.append(b"Accept-Encoding: gzip\r\n")
+    if accept_encoding:
+        parts.append(b"Accept-Encoding: %b\r\n" % accept_encoding)
     if close and not says_close(request) and not _upgrades(request):
         parts.append(b"Connection: close\r\n")
     parts.append(b"\r\n")
@@ -67,9 +67,9 @@ def _framing(request: Request) -> bytes:
     return b""
 
 
-def takes_gzip(request: Request) -> bool:
-    """Report whether the answer may come in gzip and be decoded unseen: nobody has said a word about codings, and it
-    is not a part of something that would have to be put together first (Go GZIP-01).
+def may_ask_for_codings(request: Request) -> bool:
+    """Report whether the answer may come in codings of our choice: nobody has said a word about them, and it is not
+    a part of something that would have to be put together first (Go GZIP-01).
     """
     if request.method == "HEAD":
         return False
