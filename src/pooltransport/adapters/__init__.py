@@ -1,1 +1,3 @@
-"""Our pool under other libraries' clients: one module for each library, loaded by who imports it."""
+"""The pool under the clients that programs use already: httpx, httpx2, requests. One module for each; none is loaded
+before it is asked for.
+"""

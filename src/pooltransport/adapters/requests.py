@@ -14,7 +14,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import requests
+try:
+    import requests
+except ImportError as _error:
+    raise ImportError("pooltransport.adapters.requests needs requests: pip install pooltransport[requests]") from _error
 from requests.adapters import BaseAdapter
 from requests.cookies import extract_cookies_to_jar
 from requests.exceptions import InvalidHeader, InvalidURL, RetryError
@@ -28,11 +31,11 @@ from pooltransport.headers import Headers
 from pooltransport.models import Request, parse_url
 from pooltransport.options import TransportOptions
 
-from .requests_bodies import content_of, timeout_of
-from .requests_errors import Refused, WriteTimeout, translated
-from .requests_pools import PROXY, Pools
-from .requests_raw import RawResponse
-from .requests_retries import Attempts, retries_of
+from ._requests.bodies import content_of, timeout_of
+from ._requests.errors import Refused, WriteTimeout, translated
+from ._requests.pools import PROXY, Pools
+from ._requests.raw import RawResponse
+from ._requests.retries import Attempts, retries_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,12 +49,12 @@ if TYPE_CHECKING:
     from pooltransport.transport import Transport
     from pooltransport.url import URL
 
-    from .requests_pools import Route
+    from ._requests.pools import Route
 
 __all__ = ["HTTPAdapter", "Refused", "WriteTimeout"]
 
 # A leak is the fault of who called requests, not of its lines.
-skip_library("requests", "requests.", "pooltransport.adapters.requests")
+skip_library("requests", "requests.", "pooltransport.adapters.requests", "pooltransport.adapters._requests")
 
 _URLLIB3S = {
     "pool_connections": "leave it out: the number of hosts is not limited",

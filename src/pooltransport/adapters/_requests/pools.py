@@ -23,7 +23,7 @@ from pooltransport.errors import ConfigError
 from pooltransport.proxy_url import parse_proxy
 from pooltransport.transport import Transport, default_transport
 
-from .requests_trust import Trust, trust_options
+from .trust import Trust, trust_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,9 @@ class Pools:
                 if kept is not None and kept.transport is route.transport:
                     kept.users -= 1
 
-    def _proxy(self, url: str, proxies: Mapping[str, str] | None, base: RoundTripper) -> tuple[str | None, bool, bool]:
+    def _proxy(
+        self, place: URL, url: str, proxies: Mapping[str, str] | None, base: RoundTripper
+    ) -> tuple[str | None, bool, bool]:
         """Return the proxy that requests chose, whether that is not what `base` does by itself, and whether there is
         a proxy on the way.
         """

@@ -19,7 +19,7 @@ from urllib3 import exceptions as below
 
 from pooltransport.errors import Error
 
-from .requests_errors import of_the_body
+from .errors import of_the_body
 
 if TYPE_CHECKING:
     from collections.abc import Generator

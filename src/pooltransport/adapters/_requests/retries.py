@@ -14,7 +14,7 @@ from pooltransport.models import Timeout
 if TYPE_CHECKING:
     from pooltransport.models import Request
 
-    from .requests_raw import RawResponse
+    from .raw import RawResponse
 
 _NONE = Retry(0, read=False)  # requests' default: no attempt more
 # What waiting longer, or once more, would not heal: urllib3 repeats none of its like either.
