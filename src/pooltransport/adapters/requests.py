@@ -28,11 +28,12 @@ from urllib3.exceptions import InsecureRequestWarning, MaxRetryError
 from pooltransport.callers import skip_library
 from pooltransport.errors import ConfigError, Error, InvalidRequest
 from pooltransport.headers import Headers
-from pooltransport.models import Request, parse_url
+from pooltransport.models import Request, Timeout, parse_url
 from pooltransport.options import TransportOptions
 
 from ._requests.bodies import content_of, timeout_of
 from ._requests.errors import Refused, WriteTimeout, translated
+from ._requests.mocks import is_mocked
 from ._requests.pools import PROXY, Pools
 from ._requests.raw import RawResponse
 from ._requests.retries import Attempts, retries_of
@@ -54,7 +55,13 @@ if TYPE_CHECKING:
 __all__ = ["HTTPAdapter", "Refused", "WriteTimeout"]
 
 # A leak is the fault of who called requests, not of its lines.
-skip_library("requests", "requests.", "pooltransport.adapters.requests", "pooltransport.adapters._requests")
+skip_library(
+    "requests",
+    "requests.",
+    "opentelemetry.instrumentation.requests",
+    "pooltransport.adapters.requests",
+    "pooltransport.adapters._requests",
+)
 
 _URLLIB3S = {
     "pool_connections": "leave it out: the number of hosts is not limited",
@@ -94,6 +101,7 @@ class HTTPAdapter(BaseAdapter):
         self._transport = transport
         self._options = TransportOptions(**options) if options else None
         self._pools = Pools(transport, self._options)
+        self._theirs: BaseAdapter | None = None
 
     @property
     def transport(self) -> RoundTripper:
@@ -120,6 +128,8 @@ class HTTPAdapter(BaseAdapter):
         leaves the transport's own clocks. `verify`, `cert`, `proxies`: as everywhere in requests. Raises
         `requests.RequestException`, each from the error of ours, and `OSError` and `ValueError` as requests does.
         """
+        if is_mocked():
+            return self._stand_in().send(request, stream, _theirs(timeout), verify, cert, proxies)  # type: ignore[arg-type]
         try:
             url = parse_url(_text(request.url))
         except InvalidRequest as error:
@@ -131,6 +141,12 @@ class HTTPAdapter(BaseAdapter):
         finally:
             self._pools.left(route)
         return self.build_response(request, raw)
+
+    def _stand_in(self) -> BaseAdapter:
+        """Return requests' own adapter, for as long as a test has replaced what is below it."""
+        if self._theirs is None:
+            self._theirs = requests.adapters.HTTPAdapter(max_retries=self.max_retries)
+        return self._theirs
 
     def _route(self, request: requests.PreparedRequest, url: URL, verify: Any, cert: Any, proxies: Any) -> Route:
         try:
@@ -206,6 +222,8 @@ class HTTPAdapter(BaseAdapter):
         being read. Used again, it makes new ones, as requests' own does.
         """
         self._pools.close()
+        if self._theirs is not None:
+            self._theirs.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._transport is not None:
@@ -224,3 +242,7 @@ def _restored(max_retries: Any, options: dict[str, Any]) -> HTTPAdapter:
 
 def _text(url: Any) -> str:
     return url.decode("utf-8") if isinstance(url, bytes) else str(url)
+
+
+def _theirs(timeout: Any) -> Any:
+    return None if isinstance(timeout, Timeout) else timeout
