@@ -94,9 +94,10 @@ class NetrcAuth(Auth):
             self._netrc = netrc.netrc(name)
         except FileNotFoundError:
             raise ConfigError(f"NetrcAuth: there is no file {name!r}") from None
-        except (OSError, netrc.NetrcParseError) as error:
-            what = error.msg if isinstance(error, netrc.NetrcParseError) else error.strerror
-            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: {what}") from error
+        except OSError as error:
+            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: {error.strerror}") from error
+        except netrc.NetrcParseError as error:  # whose text may be a password
+            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: line {error.lineno} is wrong") from None
 
     def authorize(self, request: Request) -> Request:
         """Add the Authorization of the request's host, if the file has one."""

@@ -63,7 +63,7 @@ class Wishes(NamedTuple):
 class Flow:
     """One exchange, begun at `began` (`time.monotonic`)."""
 
-    __slots__ = ("_began", "_colour", "_origin", "_reads", "_transport", "_wishes")
+    __slots__ = ("_at_home", "_began", "_colour", "_origin", "_reads", "_transport", "_wishes")
 
     def __init__(self, colour: Colour, transport: Any, wishes: Wishes, began: float, *, reads: bool) -> None:
         self._colour = colour
@@ -72,6 +72,7 @@ class Flow:
         self._began = began
         self._reads = reads  # whether the caller wants the body whole
         self._origin = ""
+        self._at_home = True
 
     async def run(self, request: Request, response: Any = None) -> Any:
         """Send `request`, unless its `response` is there already; return the last answer."""
@@ -98,10 +99,9 @@ class Flow:
     async def _hop(self, request: Request) -> Any:
         wishes = self._wishes
         # The caller's credentials are for whom it addressed; a redirect elsewhere gets none, nor does what follows.
-        auth = wishes.auth if request.url.origin == self._origin else None
-        if auth is None:
-            self._origin = ""
-        asked = await self._authorized(with_cookies(request, wishes.cookie if self._origin else b"", wishes.jar), auth)
+        self._at_home = self._at_home and request.url.origin == self._origin
+        auth, cookie = (wishes.auth, wishes.cookie) if self._at_home else (None, b"")
+        asked = await self._authorized(with_cookies(request, cookie, wishes.jar), auth)
         response = await self._attempts(asked)
         if auth is not None and response.status_code == 401 and (again := auth.answer(asked, response)) is not None:
             body = again.body
