@@ -153,7 +153,7 @@ class Attempts:
             return None
         if not _may_repeat(request, policy.allowed_methods):
             return None
-        if asked is not None and request.timeout.total is None:
+        if asked is not None and not request.timeout.total:
             asked = min(asked, _MOST_WITHOUT_DEADLINE)
         return self._next("status", request, self._back_off(chance) if asked is None else asked)
 
