@@ -232,9 +232,10 @@ class TestClient:
             )
             began = time.monotonic()
             try:
-                assert (await c.call(client.get, server.url)).status_code == 503
+                found = (await c.call(client.get, server.url)).status_code
             except pt.TransportTimeout as error:  # the end came in the middle of an attempt
-                assert (error.setting, error.seconds) == ("timeout", 0.3)
+                found = error.setting, error.seconds
+            assert found in (503, ("timeout", 0.3))
             assert time.monotonic() - began < 10.0
 
         run_colour(colour, body)
