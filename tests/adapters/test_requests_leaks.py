@@ -96,7 +96,7 @@ class TestDropped:
             assert stats.leaks == scaled(1000, 50)
 
     def test_the_collector_closes_no_response_by_itself(self, server_factory):
-        """`io` objects close themselves when they are collected: nobody would hear of it, and a finalizer would read."""
+        """`io` objects close themselves when they are collected: nobody would hear of it, and finalizers read."""
         server = server_factory(ok(BIG))
         with session_over() as session:
             raw = session.get(server.url, stream=True).raw
