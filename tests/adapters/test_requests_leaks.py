@@ -85,6 +85,7 @@ class TestDropped:
             assert session.adapter.transport.stats().leaks == 1
         assert len(leaked_at(recwarn)) == 1
 
+    @pytest.mark.filterwarnings("ignore:response never closed:ResourceWarning")
     def test_a_thousand_lose_no_slot(self, server_factory, scaled):
         server = server_factory(ok(BIG))
         with session_over(max_conns_per_host=2) as session:

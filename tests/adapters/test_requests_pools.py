@@ -15,7 +15,7 @@ import pooltransport as pt
 from pooltransport.adapters.requests import HTTPAdapter, Refused
 from tests.support.proxies import HttpProxy, SocksProxy
 from tests.support.requests_kit import session_over
-from tests.support.responders import ok, stall
+from tests.support.responders import head, in_turn, ok, raw, stall
 
 
 @pytest.fixture
@@ -206,6 +206,17 @@ class TestProxies:
             assert (other.stats().idle, session.adapter.transport.stats().idle) == (2, 1)
         assert [len(handler.asked) for handler in handlers] == [2, 2]
         assert origin.requests == 5
+
+    def test_credentials_are_sent_once(self, server_factory, no_proxies_here):
+        """requests has a header of its own for them, where there was a redirect."""
+        answers = in_turn(raw(head("302 Found", ("Location", "/x"), length=0)), ok())
+        proxy = server_factory(answers)
+        place = f"http://me:secret@127.0.0.1:{proxy.port}"
+        with session_over() as session:
+            assert session.get("http://origin.example/", proxies={"http": place}).content == b"hello"
+        assert [request.target for request in proxy.log] == ["http://origin.example/", "http://origin.example/x"]
+        for request in proxy.log:
+            assert [value for name, value in request.headers if name == "proxy-authorization"] == ["Basic bWU6c2VjcmV0"]
 
     def test_a_tunnel_with_its_own_trust(self, server_factory, server_ssl_context, ca_file, no_proxies_here):
         origin, handler = server_factory(ok(), tls=server_ssl_context), HttpProxy()

@@ -24,6 +24,7 @@ from requests.exceptions import InvalidHeader, InvalidURL, RetryError
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 from urllib3.exceptions import InsecureRequestWarning, MaxRetryError
+from urllib3.exceptions import InvalidHeader as BelowInvalidHeader
 
 from pooltransport.callers import skip_library
 from pooltransport.errors import ConfigError, Error, InvalidRequest
@@ -140,7 +141,11 @@ class HTTPAdapter(BaseAdapter):
             raw = self._attempts(request, ours, route, read_all=not stream)
         finally:
             self._pools.left(route)
-        return self.build_response(request, raw)
+        try:
+            return self.build_response(request, raw)
+        except BaseException:
+            raw.close()
+            raise
 
     def _stand_in(self) -> BaseAdapter:
         """Return requests' own adapter, for as long as a test has replaced what is below it."""
@@ -195,7 +200,13 @@ class HTTPAdapter(BaseAdapter):
                 if attempts.after_error(error):
                     continue
                 raise translated(error, request, proxied=route.proxied) from error
-            raw = RawResponse(response, request.method, options, read_all=read_all)
+            try:
+                raw = RawResponse(response, request.method, options, read_all=read_all)
+            except BaseException as error:
+                response.close()
+                if isinstance(error, BelowInvalidHeader):  # lengths that differ
+                    raise InvalidHeader(error, request=request) from error
+                raise
             del response  # or a traceback would keep it
             try:
                 if not attempts.after_answer(raw):
