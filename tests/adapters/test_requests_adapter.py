@@ -301,6 +301,21 @@ class TestBodies:
             assert session.adapter.transport.stats().active == 0
         assert closed == [True]
 
+    def test_a_generator_that_is_never_sent_is_closed(self):
+        closed = []
+
+        def body():
+            try:
+                yield b"a"
+            finally:
+                closed.append(True)
+
+        chunks = body()
+        next(chunks)
+        with session_over() as session, pytest.raises(requests.ConnectionError):
+            session.post("http://127.0.0.1:1", data=chunks)
+        assert closed == [True]
+
     def test_files(self, server_factory, tmp_path):
         path = tmp_path / "file.bin"
         path.write_bytes(BIG)

@@ -277,6 +277,9 @@ class TestProxies:
             session.get(origin.url)
             assert session.adapter.other_transports == ()
         assert len(handler.asked) == 1
+        with session_over(proxy=lambda request: "http://127.0.0.1:1") as session:
+            with pytest.raises(requests.exceptions.ProxyError):
+                session.get(origin.url)
 
     @pytest.mark.parametrize("place", ["http:/bad:3128", "http://", "ftp://127.0.0.1:1", "http://127.0.0.1:1/path"])
     def test_that_are_none(self, place):
@@ -301,6 +304,14 @@ class TestProxies:
 
 
 class TestLife:
+    def test_of_the_default_transport_is_not_called_so(self, server_factory, no_proxies_here):
+        proxy = server_factory(ok())
+        with requests.Session() as session:
+            session.mount("http://", adapter := HTTPAdapter())
+            session.get("http://origin.example", proxies={"http": proxy.url})
+            assert adapter.transport is pt.default_transport()
+            assert [other.options.name for other in adapter.other_transports] == ["requests"]
+
     def test_a_default_transport_that_was_replaced(self, server_factory, no_proxies_here):
         origin, handler = server_factory(ok()), HttpProxy()
         proxies = {"http": server_factory(handler).url}

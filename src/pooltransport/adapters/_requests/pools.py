@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pooltransport.url import URL
 
 _MOST = 16
+_DEFAULT = "default"
 PROXY = "pooltransport.adapters.requests.proxy"  # in `Request.extensions`: where this request goes through
 
 
@@ -190,6 +191,8 @@ def _variant(options: TransportOptions, trust: Trust | None, moved: bool) -> Tra
         values = trust_options(values, trust)
     if moved:
         values["proxy"] = _told
+    if values.get("name") == _DEFAULT:
+        values["name"] = "requests"  # statistics take what is called so for the one that clients borrow
     changed: Any = _Changed(values)
     return Transport.from_options(changed)
 
