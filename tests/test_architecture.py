@@ -66,6 +66,7 @@ ROOMS = {
     "codings": "ground",
     "trust_files": "ground",
     "proxy_url": "ground",
+    "peer_address": "ground",
     "models": "ground",
     "request_framing": "ground",
     "bodies": "ground",

@@ -11,6 +11,7 @@ _HOMES = {
     "client": ("AsyncClient", "Client"),
     "config_checks": ("ConfigFinding",),
     "errors": (
+        "AddressRefused",
         "BodyNotRead",
         "ConfigError",
         "ConnectAttempt",
@@ -51,6 +52,7 @@ _HOMES = {
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),
+    "peer_address": ("PeerAddress", "public_only"),
     "roundtripper": ("AsyncRoundTripper", "RoundTripper"),
     "stats": ("AcquireSource", "CloseReason", "DrainOutcome", "HostStats", "PoolStats"),
     "trace": (

@@ -48,7 +48,7 @@ def _explain(code: str | None) -> int:
 
     if code is None:
         for name, title in titles().items():
-            print(f"{name:<15}{title}")
+            print(f"{name:<20}{title}")
         return 0
     try:
         print(explain(code), end="")

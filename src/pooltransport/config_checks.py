@@ -114,9 +114,19 @@ def _exclusions(options: TransportOptions) -> Iterator[tuple[str, str]]:
     if options.ssl_context not in (None, TRUSTSTORE) and options.client_cert is not None:
         text = "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         yield "client_cert", text
+    if options.allow_address is not None and not options.allow_address_through_proxy:
+        # A proxy of the environment, or of a callable, is known with the request.
+        proxy = options.proxy if isinstance(options.proxy, str) and options.proxy != "environment" else None
+        ways = {"proxy": proxy, "uds": options.uds, "dial": options.dial}
+        for name, way in ways.items():
+            if way is not None:
+                text = f"allow_address and {name} exclude each other: no address is seen there that could be judged"
+                yield "allow_address", f"{text}; allow_address_through_proxy=True lets such requests pass unjudged"
 
 
 def _without_effect(options: TransportOptions) -> Iterator[tuple[str, str]]:
+    if options.allow_address_through_proxy and options.allow_address is None:
+        yield "allow_address_through_proxy", "allow_address_through_proxy has no effect without allow_address="
     if options.uds is not None and options.resolver is not None:
         yield "resolver", "resolver has no effect with uds=: a Unix socket has no name to look up"
     proxy = options.proxy

@@ -38,6 +38,7 @@ from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
 
 from .acquire import Tag, acquire
+from .allowing import check_way
 from .body import Body
 from .callables import is_coroutine_function
 from .clocks import Clocks, ClockSettings, seconds_asleep, settle
@@ -312,6 +313,7 @@ class Engine:
         asked, name = special or ((), None)
         proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
+        check_way(options, scheme, host, port, proxy)
         local = options.local_address
         is_tls = scheme == "https" or (proxy is not None and proxy.scheme == "https")
         key = ConnectKey(
