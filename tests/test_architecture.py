@@ -16,6 +16,7 @@ SOURCES = rules.read_package(ROOT)
 ROOMS = {
     "__init__": "names",
     "__main__": "main",
+    "cli": "main",
     "client": "client",
     "adapters": "adapters",
     "observe": "observe",
