@@ -66,6 +66,19 @@ class TestGet:
         assert "there is no safe connection: TLS handshake with" in done.err
 
 
+@pytest.mark.parametrize("command", ["get", "head"])
+def test_redirects(run, server_factory, command):
+    there = server_factory(ok(b"there", ("X-There", "yes")))
+    server = server_factory(ok(b"moved", ("Location", there.url), status="302 Found"))
+    followed = run(command, server.url)
+    assert followed.status == 0
+    assert ("X-There: yes" if command == "head" else "there") in followed.text
+    shown = run(command, server.url, "--no-follow")
+    assert shown.status == 0
+    assert (f"Location: {there.url}" if command == "head" else "moved") in shown.text
+    assert there.requests == 1
+
+
 class TestHead:
     def test_prints_status_line_and_headers(self, run, server_factory):
         server = server_factory(ok(b"hello", ("X-A", "b")))

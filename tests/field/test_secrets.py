@@ -92,9 +92,13 @@ async def fail(c, heard, url, client, **options):
 def answers(stalled: threading.Event):
     """Answer by path, well and in every wrong way."""
     moved = [("Location", with_secrets(f"http://127.0.0.1:{closed_port()}"))]
+    broken = f"http://{USER}:{PASSWORD}@\u2100/"
     table = {
         "/": ok(),
         "/moved": ok(b"", *moved, status="302 Found"),
+        "/loop": ok(b"", ("Location", "?again"), status="302 Found"),
+        # urllib names what it refuses here: a letter that stands for "a/c".
+        "/nowhere": ok(b"", ("Location", broken.encode().decode("latin-1")), status="302 Found"),
         "/closed": no_response_close,
         "/nonsense": raw(b"what?\r\n\r\n", then_close=True),
         "/short": raw(head(length=9) + b"abc", then_close=True),
@@ -112,10 +116,11 @@ async def all_kinds(c, heard, server, tls_url, proxy, tracer, transports):
         return c.make_client(transport=observed(c, transports[-1], tracer), headers={"X-Key": TOKEN})
 
     client = client_of(name="all", trace=pt.ClientTrace(**dict.fromkeys(("got_conn", "put_idle_conn"), print_nothing)))
-    for path in ("", "/missing", "/moved", "/closed", "/nonsense", "/short", "/gzip"):
+    for path in ("", "/missing", "/moved", "/loop", "/nowhere", "/closed", "/nonsense", "/short", "/gzip"):
         await fail(c, heard, with_secrets(f"{server.url}{path}"), client)
     await fail(c, heard, with_secrets(f"{server.url}/stalled"), client, timeout=0.05)
-    await fail(c, heard, with_secrets(f"http://127.0.0.1:{closed_port()}"), client)
+    again = {"retry": pt.Retry(1, backoff_factor=0), "auth": (USER, PASSWORD)}
+    await fail(c, heard, with_secrets(f"http://127.0.0.1:{closed_port()}"), client, **again)
     await fail(c, heard, with_secrets(f"https://127.0.0.1:{server.port}"), client, timeout=pt.Timeout(tls=0.05))
     await fail(c, heard, with_secrets(tls_url), client)
     for broken in ("http://127.0.0.1:99999", "ftp://127.0.0.1", "http://exa mple", "http://[::g]", "http://"):
@@ -197,7 +202,7 @@ def test_no_secret_is_said_anywhere(colour, server_factory, server_ssl_context):
     assert heard.kinds >= {
         *("HTTPStatusError", "ServerClosedConnection", "RemoteProtocolError", "IncompleteBody", "DecodingError"),
         *("ReadTimeout", "ConnectError", "TLSError", "InvalidRequest", "DNSError", "AddressRefused", "ProxyError"),
-        "PoolTimeout",
+        *("PoolTimeout", "TooManyRedirects"),
     }
     assert {record.name for record in records.records} >= {
         *("pooltransport.access", "pooltransport.leak", "pooltransport.pool"),

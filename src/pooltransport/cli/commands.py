@@ -106,6 +106,7 @@ def _parser() -> _Parser:
     _common(head)
     for command in (get, head):
         command.add_argument("--fail", action="store_true", help="a status from 400 on is a failure (7)")
+        command.add_argument("--no-follow", action="store_true", help="show a redirect instead of following it")
     probe = add("probe", "look-up, each address, TLS, certificate, first byte, and whether the connection is pooled")
     _common(probe)
     probe.add_argument("-n", "--count", type=_count, default=1, metavar="N", help="so many requests, to see reuse")
@@ -159,9 +160,10 @@ def _request(chosen: argparse.Namespace, url: URL) -> int:
         from .certificates import make_context  # noqa: PLC0415 - loads ssl
 
         options["ssl_context"] = make_context(None, insecure=True, told=lambda *_: None)
+    asked |= {"follow": not chosen.no_follow, "fail": chosen.fail}
     if chosen.command == "get":
-        return fetch.get(url, **asked, include=chosen.include, output=chosen.output, fail=chosen.fail)
-    return fetch.head(url, **asked, fail=chosen.fail)
+        return fetch.get(url, **asked, include=chosen.include, output=chosen.output)
+    return fetch.head(url, **asked)
 
 
 def _probe(chosen: argparse.Namespace, url: URL, asked: dict[str, Any]) -> int:

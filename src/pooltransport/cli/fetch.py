@@ -20,16 +20,25 @@ if TYPE_CHECKING:
 
 
 def get(
-    url: URL, *, headers: Any, timeout: float, options: dict[str, Any], include: bool, output: str | None, fail: bool
+    url: URL,
+    *,
+    headers: Any,
+    timeout: float,
+    options: dict[str, Any],
+    follow: bool,
+    fail: bool,
+    include: bool,
+    output: str | None,
 ) -> int:
     """Write the body of the answer to standard output, or to the file `output`; return the exit status.
 
-    `include`: status line and headers before it. `fail`: a status from 400 on is a failure without a body.
-    Raises `pooltransport.Error` for what fails, `OSError` for a file that cannot be written.
+    `follow`: go where redirects lead. `fail`: a status from 400 on is a failure without a body. `include`: status
+    line and headers before the body. Raises `pooltransport.Error` for what fails, `OSError` for a file that
+    cannot be written.
     """
     with (
         Transport(leak_detection="off", **options) as transport,
-        Client(transport, timeout=timeout) as client,
+        Client(transport, timeout=timeout, follow_redirects=follow) as client,
         client.stream("GET", url, headers=headers) as response,
     ):
         if fail and response.status_code >= 400:
@@ -44,9 +53,12 @@ def get(
     return endings.OK
 
 
-def head(url: URL, *, headers: Any, timeout: float, options: dict[str, Any], fail: bool) -> int:
-    """Print status line and headers of the answer to HEAD; return the exit status. Raises as `get`."""
-    with Transport(leak_detection="off", **options) as transport, Client(transport, timeout=timeout) as client:
+def head(url: URL, *, headers: Any, timeout: float, options: dict[str, Any], follow: bool, fail: bool) -> int:
+    """Print status line and headers of the answer to HEAD; return the exit status. Arguments and errors as of `get`."""
+    with (
+        Transport(leak_detection="off", **options) as transport,
+        Client(transport, timeout=timeout, follow_redirects=follow) as client,
+    ):
         response = client.head(url, headers=headers)
     sys.stdout.write(head_of(response))
     if fail and response.status_code >= 400:
