@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .trust_files import TRUSTSTORE
 
@@ -258,10 +258,18 @@ def client_findings(timeout: Timeout, base_url: URL | None, transport: object) -
         if isinstance(value, (int, float)) and value >= 1000:
             shown = "timeout" if name == "total" else f"timeout {name}"
             found.append(ConfigFinding("PTC109", WARNING, "timeout", _as_milliseconds(shown, value)))
+    if base_url is not None and base_url.scheme == "http" and _option(transport, "https_only"):
+        text = f"base_url is plain http ({base_url.redacted}), which the transport's https_only refuses"
+        found.append(ConfigFinding("PTC113", ERROR, "base_url", f"{text}; write https://"))
     if base_url is not None and base_url.password:
         text = f"base_url has a password in it ({base_url.redacted}), and URLs get into logs"
         found.append(ConfigFinding("PTC214", WARNING, "base_url", f"{text}; give it as the header Authorization"))
     return found
+
+
+def _option(transport: object, name: str) -> Any:
+    """Return an option of `transport`; one of another kind may have none."""
+    return getattr(getattr(transport, "options", None), name, None)
 
 
 def _waits_longer(total: float, acquire: object, transport: object) -> ConfigFinding | None:

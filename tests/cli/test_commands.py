@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+import threading
 
 import pytest
 
 from tests.cli.conftest import start
-from tests.support.responders import ok
+from tests.support.responders import ok, slow
 
 
 class TestHelp:
@@ -73,6 +75,14 @@ class TestAsAProcess:
         with start("get", server.url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.communicate(timeout=60) == (b"hello", b"")
         assert process.returncode == 0
+
+    def test_interrupted(self, server_factory):
+        server = server_factory(slow(threading.Event()))
+        with start("probe", server.url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            server.wait_for_requests(1)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60) == (b"", b"pooltransport: interrupted\n")
+        assert process.returncode == 130
 
     def test_who_reads_has_enough(self, server_factory):
         server = server_factory(ok(b"x" * 10_000_000))

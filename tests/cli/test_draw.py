@@ -77,14 +77,14 @@ def test_a_servers_words_are_no_markup(server_factory):
     assert "200 [bold red]\\x1b[31mOK[/], 5 bytes" in in_a_terminal("probe", server.url)
 
 
-@pytest.mark.parametrize("flags", [(), ("--plain",)])
-def test_text(server_factory, flags, monkeypatch):
+@pytest.mark.parametrize("why", ["no rich", "--plain", "ascii"])
+def test_text(server_factory, why, monkeypatch):
     server = server_factory(ok(b"hello"))
-    if flags:
-        text = in_a_terminal("probe", server.url, *flags)
-    else:
+    if why == "no rich":
         monkeypatch.setattr("tests.cli.conftest.COMMAND", [sys.executable, "-c", WITHOUT_RICH])
-        text = in_a_terminal("probe", server.url)
+    flags = ["--plain"] if why == "--plain" else []
+    environment = {"PYTHONIOENCODING": "ascii"} if why == "ascii" else {}
+    text = in_a_terminal("probe", server.url, *flags, **environment)
     assert "\x1b" not in text
     assert re.search(r"^  connect .*\|[ =]{30}\|  127\.0\.0\.1:\d+$", text, re.MULTILINE)
     assert "  pool        the connection went back to the pool\n" in text

@@ -268,6 +268,14 @@ class TestHTTPSOnly:
         for _ in range(2):
             refused(world, "http://name.test/", pt.InvalidRequest)
 
+    def test_a_base_url_that_can_never_be_asked(self):
+        with pt.Transport(https_only=True) as transport:
+            with pytest.raises(pt.ConfigError, match="base_url is plain http") as caught:
+                pt.Client(transport, base_url="http://user:s3cret@name.test/s3cret")
+            assert caught.value.codes == ("PTC113",)
+            assert "s3cret" not in str(caught.value)
+            assert pt.Client(transport, base_url="https://name.test").base_url is not None
+
     def test_warm(self, make_world):
         world = make_world(https_only=True)
         with pytest.raises(pt.InvalidRequest, match="https_only"):

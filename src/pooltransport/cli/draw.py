@@ -20,8 +20,8 @@ _SOON = 14  # days
 
 
 def draw(report: Report, out: TextIO, *, plain: bool) -> None:
-    """Write `report` to `out`: drawn if that is a terminal and `rich` is there, else as text."""
-    if not plain and out.isatty():
+    """Write `report` to `out`: drawn if that is a terminal that can show it and `rich` is there, else as text."""
+    if not plain and out.isatty() and out.encoding.lower().startswith("utf"):
         try:
             import rich  # noqa: F401, PLC0415 - an extra
         except ImportError:

@@ -89,9 +89,7 @@ def _target(base: URL, location: bytes) -> URL:
         )
     except ValueError as error:
         # urllib's own text may show a password; InvalidRequest shows none.
-        safe = (
-            error if isinstance(error, InvalidRequest) else InvalidRequest("URL has a host that cannot be (RFC 3986)")
-        )
+        safe = error if isinstance(error, InvalidRequest) else InvalidRequest("URL has an impossible host (RFC 3986)")
         raise RemoteProtocolError(
             f"{base.origin}: a redirect's Location cannot be followed, it is no http or https address"
         ) from safe
