@@ -45,7 +45,7 @@ def in_a_terminal(*arguments: str, **env: str) -> str:
 def plainly(text: str) -> str:
     """Return `text` without colours, trailing blanks and what differs from run to run."""
     text = re.sub(r"\x1b\[[\d;]*m", "", text)
-    text = re.sub(r" *[\d.]+ ms", " T", text)
+    text = re.sub(r" *\+ +T", " + T", re.sub(r" *[\d.]+ ms", " T", text))
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", "\n".join(map(str.rstrip, text.split("\n"))))
 
 
@@ -55,10 +55,10 @@ def test_drawn(server_factory):
     assert "\x1b[32m" in text  # green
     assert re.sub(r" *━+ *", " BAR ", plainly(text)).replace(" \n", "\n") == (
         "http://ADDRESS\n"
-        "✓ connect T  + T BAR ADDRESS\n"
-        "✓ send T  + T BAR\n"
-        "✓ first byte T  + T BAR\n"
-        "✓ receive T  + T BAR 5 bytes\n"
+        "✓ connect T + T BAR ADDRESS\n"
+        "✓ send T + T BAR\n"
+        "✓ first byte T + T BAR\n"
+        "✓ receive T + T BAR 5 bytes\n"
         "  total T\n"
         "  connection  ADDRESS -> ADDRESS (new)\n"
         "  answer      HTTP/1.1 200 OK, 5 bytes\n"

@@ -287,6 +287,27 @@ class TestAddresses:
             ("ok", f"127.0.0.1:{server.port}"),
         ]
 
+    def test_one_that_was_slower(self, server_factory):
+        server = server_factory(ok())
+        with socket.create_server(("127.0.0.2", server.port), backlog=0) as full:
+            waiting = [socket.socket() for _ in range(3)]
+            try:
+                for sock in waiting:
+                    sock.setblocking(False)
+                    sock.connect_ex(full.getsockname())
+                options = {"resolver": lambda host, port: ["127.0.0.2", "127.0.0.1"], "happy_eyeballs_delay": 0.05}
+                report = probe(URL(f"http://name.test:{server.port}/"), options=options)
+            finally:
+                for sock in waiting:
+                    sock.close()
+        (request,) = report.to_dict()["requests"]
+        assert request["ok"] is True
+        tried = [(step["outcome"], step["detail"]) for step in request["steps"] if step["name"] == "connect"]
+        assert tried == [
+            ("left", f"127.0.0.2:{server.port}: another address was faster"),
+            ("ok", f"127.0.0.1:{server.port}"),
+        ]
+
 
 class TestProxies:
     @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
