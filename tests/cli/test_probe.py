@@ -15,6 +15,7 @@ import pytest
 import pooltransport
 from pooltransport.cli.probe import probe
 from pooltransport.url import URL
+from tests.support.neighbours import black_hole
 from tests.support.proxies import ESTABLISHED, HttpProxy, SocksProxy
 from tests.support.responders import head, no_response_close, ok, raw, slow, stall
 
@@ -201,17 +202,11 @@ class TestFailures:
         assert steps(report) == [("connect", "ok"), ("TLS", "failed")]
 
     def test_never_takes_the_connection(self, run):
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-            port = full.getsockname()[1]
-            waiting = [socket.socket() for _ in range(3)]
-            for sock in waiting:
-                sock.setblocking(False)
-                sock.connect_ex(("127.0.0.1", port))
-            try:
-                done, report = self.failed(run, 6, f"http://127.0.0.1:{port}", "--timeout", "0.1")
-            finally:
-                for sock in waiting:
-                    sock.close()
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with black_hole(bound):
+            done, report = self.failed(run, 6, url, "--timeout", "0.1")
         assert "there was no connection in time: " in done.err
         assert steps(report) == [("connect", "failed")]
 
@@ -289,17 +284,11 @@ class TestAddresses:
 
     def test_one_that_was_slower(self, server_factory):
         server = server_factory(ok())
-        with socket.create_server(("127.0.0.2", server.port), backlog=0) as full:
-            waiting = [socket.socket() for _ in range(3)]
-            try:
-                for sock in waiting:
-                    sock.setblocking(False)
-                    sock.connect_ex(full.getsockname())
-                options = {"resolver": lambda host, port: ["127.0.0.2", "127.0.0.1"], "happy_eyeballs_delay": 0.05}
-                report = probe(URL(f"http://name.test:{server.port}/"), options=options)
-            finally:
-                for sock in waiting:
-                    sock.close()
+        bound = socket.socket()
+        bound.bind(("127.0.0.2", server.port))
+        with black_hole(bound):
+            options = {"resolver": lambda host, port: ["127.0.0.2", "127.0.0.1"], "happy_eyeballs_delay": 0.05}
+            report = probe(URL(f"http://name.test:{server.port}/"), options=options)
         (request,) = report.to_dict()["requests"]
         assert request["ok"] is True
         tried = [(step["outcome"], step["detail"]) for step in request["steps"] if step["name"] == "connect"]
