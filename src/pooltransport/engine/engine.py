@@ -300,9 +300,9 @@ class Engine:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
         parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
-        if self.routes.asks or request.extensions:
-            asked = (self.routes.ask(request),) if self.routes.asks else ()
-            parts = (*parts, asked, server_name(request))
+        name = server_name(request) if request.extensions else None
+        if self.routes.asks or name is not None:
+            parts = (*parts, (self.routes.ask(request),) if self.routes.asks else (), name)
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
