@@ -37,6 +37,7 @@ EXPECTED = {
     ours.ProxyError: theirs.ProxyError,
     ours.ConnectError: theirs.ConnectionError,
     ours.DNSError: theirs.ConnectionError,
+    ours.AddressRefused: theirs.ConnectionError,
     ours.ReadError: theirs.ConnectionError,
     ours.ServerClosedConnection: theirs.ConnectionError,
     ours.WriteError: theirs.ConnectionError,

@@ -11,7 +11,7 @@ from urllib3 import Timeout as Urllib3Timeout
 import pooltransport as pt
 from pooltransport.adapters.requests import HTTPAdapter
 from tests.support.requests_kit import session_over
-from tests.support.responders import Responder, ok, stall
+from tests.support.responders import Responder, head, ok, raw, stall
 
 
 class TestTheLayersBelow:
@@ -84,6 +84,30 @@ class TestTheLayersBelow:
             response = session.get(server.url, headers={"Upgrade": "x", "Connection": "Upgrade"})
             assert (response.status_code, response.content) == (101, b"")
             assert session.adapter.transport.stats().active == 0
+
+
+class TestSafety:
+    def test_addresses_are_judged_below_requests_redirects_too(self, server_factory):
+        inside = server_factory(ok())
+        outside = server_factory(raw(head("302 Found", ("Location", inside.url), length=0)))
+        with session_over(allow_address=lambda address: address.port == outside.port) as session:
+            with pytest.raises(requests.ConnectionError, match="PT-ADDRESS-REFUSED"):
+                session.get(outside.url)
+        assert (outside.requests, inside.accepted) == (1, 0)
+
+    def test_and_not_by_way_of_a_proxy_of_the_call(self, server_factory):
+        proxy = server_factory(ok())
+        with session_over(allow_address=pt.public_only) as session:
+            with pytest.raises(requests.ConnectionError, match="PT-ADDRESS-REFUSED") as caught:
+                session.get("http://example.com", proxies={"http": proxy.url})
+        assert not isinstance(caught.value, requests.exceptions.ProxyError)
+        assert proxy.accepted == 0
+
+    def test_https_only(self, server_factory):
+        server = server_factory(ok())
+        with session_over(https_only=True) as session, pytest.raises(requests.RequestException, match="https"):
+            session.get(server.url)
+        assert server.accepted == 0
 
 
 class TestTimeouts:

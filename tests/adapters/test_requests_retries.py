@@ -88,7 +88,9 @@ class TestErrors:
             session.put(server.url, data=file)
         assert [request.body for request in server.log] == [b"456789"] * 2
 
-    @pytest.mark.parametrize("error", [pt.PoolTimeout, pt.PoolQueueFull, pt.PoolDeadlock, pt.TransportClosed])
+    @pytest.mark.parametrize(
+        "error", [pt.PoolTimeout, pt.PoolQueueFull, pt.PoolDeadlock, pt.TransportClosed, pt.AddressRefused]
+    )
     def test_a_pool_that_is_empty_is_not_asked_again(self, error, failing):
         transport = failing(error("x"))
         with session_over(transport, max_retries=Retry(5)) as session, pytest.raises(requests.ConnectionError):

@@ -71,7 +71,8 @@ def translated(error: ours.Error, request: PreparedRequest, *, proxied: bool = F
         kind = next((_BY_CODE[code] for code in error.codes if code in _BY_CODE), Refused)
     else:
         kind = next((kind for known, kind in _BEFORE_THE_ANSWER if isinstance(error, known)), theirs.RequestException)
-    if proxied and kind is theirs.ConnectionError and isinstance(error, ours.ConnectError):
+    unreachable = isinstance(error, ours.ConnectError) and not isinstance(error, ours.AddressRefused)
+    if proxied and kind is theirs.ConnectionError and unreachable:
         kind = theirs.ProxyError
     return kind(error, request=request)
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _NONE = Retry(0, read=False)  # requests' default: no attempt more
 # What waiting longer, or once more, would not heal: urllib3 repeats none of its like either.
-_FINAL = (ours.PoolTimeout, ours.PoolQueueFull, ours.PoolDeadlock, ours.TransportClosed, ours.LeaseExpired)
+_FINAL = (
+    *(ours.PoolTimeout, ours.PoolQueueFull, ours.PoolDeadlock),
+    *(ours.TransportClosed, ours.LeaseExpired, ours.AddressRefused),
+)
 _WHILE_CONNECTING = (ours.ConnectError, ours.ConnectTimeout, ours.TLSHandshakeTimeout)
 
 
