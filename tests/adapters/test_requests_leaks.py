@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import warnings
 
 import pytest
 import requests
@@ -85,10 +86,10 @@ class TestDropped:
             assert session.adapter.transport.stats().leaks == 1
         assert len(leaked_at(recwarn)) == 1
 
-    @pytest.mark.filterwarnings("ignore:response never closed:ResourceWarning")
     def test_a_thousand_lose_no_slot(self, server_factory, scaled):
         server = server_factory(ok(BIG))
-        with session_over(max_conns_per_host=2) as session:
+        with session_over(max_conns_per_host=2) as session, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             for _ in range(scaled(1000, 50)):
                 session.get(server.url, stream=True, timeout=5)
             gc.collect()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
+import signal
 import threading
 import warnings
 
@@ -329,6 +331,21 @@ class TestLife:
                     assert [other.options.name for other in adapter.other_transports] == ["second"]
         finally:
             pt.set_default_transport(before)
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_a_child_process_waits_for_no_thread_of_its_parent(self, server_factory, no_proxies_here):
+        proxy = server_factory(ok())
+        with session_over() as session:
+            with session.adapter._pools._lock:
+                child = os.fork()
+                if not child:
+                    signal.alarm(10)
+                    try:
+                        answer = session.get("http://origin.example", proxies={"http": proxy.url}).content
+                    except BaseException:
+                        os._exit(1)
+                    os._exit(0 if answer == b"hello" else 2)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def test_sessions_can_be_pickled(self, server_factory):
         server = server_factory(ok())

@@ -14,7 +14,9 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
@@ -36,6 +38,18 @@ if TYPE_CHECKING:
 _MOST = 16
 _DEFAULT = "default"
 PROXY = "pooltransport.adapters.requests.proxy"  # in `Request.extensions`: where this request goes through
+
+
+_all: weakref.WeakSet[Pools] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pools in tuple(_all):
+        pools.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Route(NamedTuple):
@@ -67,6 +81,7 @@ class Pools:
         self._kept: dict[tuple[Trust | None, bool], _Kept] = {}  # most recently used last
         self._made_from: object = None
         self._lock = threading.Lock()
+        _all.add(self)
 
     @property
     def base(self) -> RoundTripper:
@@ -156,6 +171,12 @@ class Pools:
         for transport in gone:
             _let_go(transport)
         return kept.transport
+
+    def after_fork(self) -> None:
+        """In a child process: another thread of the parent may have held the lock, or had a transport in hand."""
+        self._lock = threading.Lock()
+        for kept in self._kept.values():
+            kept.users = 0
 
     def close(self) -> None:
         """Close what is ours; responses that are open stay so, and their connections go with them."""
