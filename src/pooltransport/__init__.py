@@ -16,6 +16,7 @@ _HOMES = {
     "errors": (
         "AddressRefused",
         "BodyNotRead",
+        "BodyTooLarge",
         "ConfigError",
         "ConnectAttempt",
         "ConnectError",

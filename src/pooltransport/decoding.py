@@ -13,6 +13,8 @@ from .errors import DecodingError
 
 _STEP = 1_048_576  # so much comes out in one piece: a few bytes of a bomb must not fill the memory at once
 _FREE = 104_857_600
+_FREE_STREAMS = 1000
+_LEAST_STREAM = 8  # bytes
 _MOST_TIMES = 1000  # deflate reaches 1,032; real content stays far below
 
 
@@ -21,6 +23,7 @@ class Coding(Protocol):
 
     name: str
     broken: type[Exception]
+    streams: int  # how many may stand one behind the other
 
     def put(self, data: bytes) -> None: ...
 
@@ -51,6 +54,11 @@ class ContentDecoder:
         """
         if data:
             self.bytes_in += len(data)
+            # One that gives nothing costs as much to set up as any. So many fit on the wire; a coding around them makes
+            # as many more of it as it likes.
+            streams = _FREE_STREAMS + self.bytes_in // _LEAST_STREAM
+            for coding in self._codings:
+                coding.streams = streams
             self._codings[0].put(data)
         elif self.bytes_in:
             for coding in self._codings:
@@ -94,11 +102,13 @@ class ContentDecoder:
 class _Members:
     """A coding whose streams may stand one behind the other, and whose library has the interface of `bz2`."""
 
-    __slots__ = ("_current", "_more", "_waiting", "broken", "name")
+    __slots__ = ("_begun", "_current", "_more", "_waiting", "broken", "name", "streams")
 
     def __init__(self, name: str, broken: type[Exception]) -> None:
         self.name = name
         self.broken = broken
+        self.streams = 1
+        self._begun = 0
         self._current: Any = None
         self._waiting = b""
         self._more = False  # output is left inside
@@ -109,6 +119,9 @@ class _Members:
     def take(self) -> bytes:
         while self._waiting or self._more:
             if self._current is None or self._current.eof:  # the first, another, or something else behind the last
+                self._begun += 1
+                if self._begun > self.streams:
+                    raise self.broken(f"{self._begun} streams, one behind the other, are more than was sent")
                 self._current = self._new()
             piece = self._step()
             if piece:
@@ -212,12 +225,13 @@ class _Zstd(_Members):
 class _Brotli:
     """RFC 7932. Something behind its end is an error, as its library has it."""
 
-    __slots__ = ("_brotli", "_waiting", "broken", "name")
+    __slots__ = ("_brotli", "_waiting", "broken", "name", "streams")
 
     def __init__(self) -> None:
         import brotli  # noqa: PLC0415 - loaded by who meets it
 
         self.name = "br"
+        self.streams = 1
         self.broken: type[Exception] = brotli.error
         self._brotli: Any = brotli.Decompressor()
         self._waiting: list[bytes] = []

@@ -207,6 +207,10 @@ class ServerClosedConnection(ReadError):
         self.bytes_written = bytes_written
 
 
+class BodyTooLarge(ReadError):
+    """A body that was to be kept whole is larger than ``max_body_bytes``: it would be so again."""
+
+
 class WriteError(TransportError, ConnectionError):
     """Sending failed."""
 

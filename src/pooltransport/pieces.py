@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import ReadError
+from .errors import BodyTooLarge
 
 
 def parse_json(content: bytes, kwargs: dict[str, Any]) -> Any:
@@ -23,6 +23,26 @@ def charset_of(content_type: str) -> str:
     return "utf-8"
 
 
+def text_codec(charset: str) -> str:
+    """Return `charset` as Python calls it, ``utf-8`` if it is none that a text may be in: a server chooses it."""
+    import codecs  # noqa: PLC0415 - only who asks pays for it
+
+    if len(charset) > _LONGEST_CHARSET or not charset.isascii() or not charset.isprintable():
+        return "utf-8"
+    try:
+        name = codecs.lookup(charset).name
+        b"a".decode(name, "replace")  # zlib, hex and their like are none
+    except (LookupError, UnicodeError):
+        return "utf-8"
+    return "utf-8" if name in _NO_CHARSETS else name
+
+
+# Python looks for a module of this name, and remembers each that it did not find.
+_LONGEST_CHARSET = 40
+# Notations of Python and of names, whose decoders warn, fail or take the square of the time.
+_NO_CHARSETS = frozenset(("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"))
+
+
 class Parts:
     """Collects a whole body, up to a bound."""
 
@@ -35,11 +55,11 @@ class Parts:
         self._origin = origin
 
     def add(self, data: bytes) -> bool:
-        """Keep `data`; report whether there is more to come. Raises `ReadError` above the bound."""
+        """Keep `data`; report whether there is more to come. Raises `BodyTooLarge` above the bound."""
         self._parts.append(data)
         self._size += len(data)
         if self._most is not None and self._size > self._most:
-            raise ReadError(f"{self._origin}: the body is larger than {self._most} bytes (max_body_bytes)")
+            raise BodyTooLarge(f"{self._origin}: the body is larger than {self._most} bytes (max_body_bytes)")
         return bool(data)
 
     def join(self) -> bytes:
@@ -84,15 +104,13 @@ class Lines:
     A CR ends its line at once: an event must not wait for the one after it. An LF that follows is then its other half.
     """
 
-    __slots__ = ("_after_cr", "_begun", "_decoder", "_lines")
+    __slots__ = ("_after_cr", "_begun", "_charset", "_decoder", "_lines")
 
     def __init__(self, charset: str) -> None:
         import codecs  # noqa: PLC0415 - only who asks pays for it
 
-        try:
-            self._decoder = codecs.getincrementaldecoder(charset)("replace")
-        except LookupError:
-            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._charset = text_codec(charset)
+        self._decoder = codecs.getincrementaldecoder(self._charset)("replace")
         self._begun: list[str] = []  # parts of a line without its end: joined once, or a long one costs its square
         self._lines: list[str] = []
         self._after_cr = False
@@ -103,7 +121,7 @@ class Lines:
 
     def put(self, data: bytes) -> bool:
         """Take what came (``b""`` at the end); report whether that was before the end."""
-        text = self._decoder.decode(data, final=not data)
+        text = self._decode(data)
         if text:
             if self._after_cr:
                 text = text.removeprefix("\n")
@@ -118,3 +136,13 @@ class Lines:
                 rows.append(last)
             self._lines = rows[::-1] + self._lines
         return bool(data)
+
+    def _decode(self, data: bytes) -> str:
+        try:
+            return self._decoder.decode(data, final=not data)
+        except UnicodeError:  # UTF-16 or UTF-32 without a mark of its byte order: little-endian (WHATWG Encoding)
+            import codecs  # noqa: PLC0415 - only for who meets one
+
+            begun = self._decoder.getstate()[0]
+            self._decoder = codecs.getincrementaldecoder(f"{self._charset}-le")("replace")
+            return self._decoder.decode(begun + data, final=not data)

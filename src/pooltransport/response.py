@@ -26,7 +26,7 @@ from .iterators import (
     EventIterator,
     LineIterator,
 )
-from .pieces import Parts, charset_of, parse_json
+from .pieces import Parts, charset_of, parse_json, text_codec
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -163,10 +163,7 @@ class _ResponseBase:
 
     def _decode(self, content: bytes) -> str:
         """Decode by the charset of Content-Type, else as UTF-8; what is wrong becomes U+FFFD."""
-        try:
-            return content.decode(self._charset(), "replace")
-        except LookupError:
-            return content.decode("utf-8", "replace")
+        return content.decode(text_codec(self._charset()), "replace")
 
     def _charset(self) -> str:
         return charset_of(self.headers.get("content-type", ""))
@@ -218,7 +215,7 @@ class Response(_ResponseBase):
         """Read the body to its end and keep it; again, return what was kept.
 
         Raises `TransportError` (`ReadTimeout`, `IncompleteBody`, ...), `StreamConsumed` if a part was
-        iterated before, `ReadError` if it is larger than ``max_body_bytes``.
+        iterated before, `BodyTooLarge` if it is larger than ``max_body_bytes``.
         """
         if self._content is None:
             self._take_all()

@@ -76,7 +76,7 @@ def test_a_coroutine_function(loop_colour, server_factory):
     ("auth", "error", "text"),
     [
         (lambda request: 1 / 0, ZeroDivisionError, "division"),
-        (lambda request: None, pt.InvalidRequest, r"auth= callable returned NoneType: it must return a Request"),
+        (lambda request: None, pt.InvalidRequest, r"auth= returned NoneType: it must return a Request"),
         (pt.BearerAuth(lambda: None), pt.InvalidRequest, "callable of BearerAuth returned NoneType"),
     ],
 )

@@ -70,7 +70,7 @@ class TestParts:
             ("named", "a.txt", "text/plain", "text ä".encode()),
             ("typed", "b", "application/x-own", b"b"),
             ("more", "c", "x/y", b"c"),
-            ("nofile", None, None, b'{"a": 1}'),
+            ("nofile", None, "application/json", b'{"a": 1}'),
             ("rest", "rest", "application/octet-stream", b"rest"),
             ("iterable", "d.bin", "application/octet-stream", b"12"),
         ]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Auth:
     """How requests are authenticated; the base of `BasicAuth`, `BearerAuth`, `DigestAuth`, `NetrcAuth` and your own.
 
-    Both methods are called on the thread or loop of the request, and must not block for long.
+    Both methods are called on the thread or loop of the request, and must not block for long; for an `AsyncClient` they
+    may be coroutine functions. What they raise fails that request.
     """
 
     __slots__ = ()
@@ -40,18 +41,21 @@ class Auth:
         return request
 
     def answer(self, request: Request, response: Response | AsyncResponse) -> Request | None:  # noqa: ARG002 - for who overrides
-        """Return what to send instead after a 401, once; None to leave it at that. Its body was not read, and is not
-        to be read here.
+        """Return what to send instead after a 401 to `request`, once; None to leave it at that. Its body was not read,
+        and is not to be read here.
         """
         return None
 
 
 class BasicAuth(Auth):
-    """User and password, in UTF-8, with every request (RFC 7617). Raises `InvalidRequest` for a colon in `user`."""
+    """User and password, in UTF-8, with every request (RFC 7617). Raises `InvalidRequest` for a colon in `user`,
+    `ConfigError` for what is no `str`.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, user: str, password: str) -> None:
+        check_text("BasicAuth", user, password)
         self._value = basic_auth(user, password)
 
     def authorize(self, request: Request) -> Request:
@@ -73,10 +77,14 @@ class BearerAuth(Auth):
 
     def authorize(self, request: Request) -> Request:
         """Add the Authorization. What the callable raises fails this request."""
-        token = self._token if isinstance(self._token, str) else self._token()
+        token: Any = self._token if isinstance(self._token, str) else self._token()
         if not isinstance(token, str):
+            if hasattr(token, "close"):
+                token.close()  # a coroutine, which would warn that nobody awaited it
             raise InvalidRequest(f"the callable of BearerAuth returned {type(token).__name__}: a token is text")
-        return with_authorization(request, b"Bearer " + token.encode("latin-1", "replace"))
+        if not token.isascii():
+            raise InvalidRequest("the token of BearerAuth has a character that is not ASCII (RFC 6750 section 2.1)")
+        return with_authorization(request, b"Bearer " + token.encode())
 
 
 class NetrcAuth(Auth):
@@ -110,10 +118,14 @@ class NetrcAuth(Auth):
 class CallableAuth(Auth):
     """A function of the user: it is given the request, and returns the one to send."""
 
-    __slots__ = ("function",)
+    __slots__ = ("_function",)
 
     def __init__(self, function: Callable[[Request], Any]) -> None:
-        self.function = function
+        self._function = function
+
+    def authorize(self, request: Request) -> Any:
+        """Return what the function gives, for `checked`."""
+        return self._function(request)
 
 
 def auth_of(given: Any) -> Auth | None:
@@ -130,11 +142,18 @@ def auth_of(given: Any) -> Auth | None:
     )
 
 
+def check_text(what: str, user: object, password: object) -> None:
+    """Raise `ConfigError` unless both are `str`: None would be sent as a word."""
+    for name, value in (("user", user), ("password", password)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{what}: {name} must be str, not {type(value).__name__} [PTC110]")
+
+
 def checked(answer: object) -> Request:
-    """Return what a callable gave, if it is a request."""
+    """Return what an `Auth` or a callable gave, if it is a request."""
     if isinstance(answer, Request):
         return answer
-    raise InvalidRequest(f"the auth= callable returned {type(answer).__name__}: it must return a Request")
+    raise InvalidRequest(f"auth= returned {type(answer).__name__}: it must return a Request")
 
 
 def with_authorization(request: Request, value: bytes) -> Request:

@@ -169,7 +169,7 @@ class ClientBase:
         request = Request(
             method,
             target,
-            headers=merge_headers(self._headers, headers, extra),
+            headers=_fitting(merge_headers(self._headers, headers, extra), content_type, files),
             content=body,
             timeout=Timeout.of(timeout).over(self._timeout),
             trace=trace,
@@ -184,6 +184,8 @@ class ClientBase:
         """Return `request`, made elsewhere, with this client's timeout under its own, and its trace."""
         if not isinstance(request, Request):
             raise InvalidRequest(f"send() takes a Request, not {type(request).__name__}: client.request() makes one")
+        if request.spent:  # it is that of an answer to a redirect or a repetition, and begins anew
+            request = request.with_spent(0.0)
         return request.with_defaults(self._timeout, self._trace)
 
     def _wishes_of(
@@ -239,6 +241,15 @@ def merge_headers(defaults: Headers, given: ClientHeaders, extra: Iterable[tuple
     raw += [check_field(name, value) for name, value in fitting]
     raw += own.raw
     return Headers._from_checked(raw)  # noqa: SLF001 - checking each default again is half the cost of a request
+
+
+def _fitting(headers: Headers, content_type: bytes | None, files: object) -> Headers:
+    """Return `headers`, unless they hide the boundary of `files`: then nobody can tell the parts."""
+    if files is not None and list(headers.raw_values(b"content-type")) != [content_type]:
+        raise InvalidRequest(
+            "files= needs a Content-Type of its own, with a boundary in it: leave out the header 'Content-Type'"
+        )
+    return headers
 
 
 def encode_pairs(pairs: Pairs | str | bytes | None, what: str) -> str:

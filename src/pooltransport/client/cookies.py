@@ -31,10 +31,11 @@ def split_cookies(given: CookiesInput) -> tuple[bytes, Any]:
     """
     if given is None:
         return b"", None
-    if isinstance(given, Mapping):
-        return cookie_value(given), None
+    # A jar first: that of requests is a mapping besides.
     if callable(getattr(given, "add_cookie_header", None)) and callable(getattr(given, "extract_cookies", None)):
         return b"", given
+    if isinstance(given, Mapping):
+        return cookie_value(given), None
     raise ConfigError(
         f"cookies must be None, a dict or a http.cookiejar.CookieJar, not {type(given).__name__} [PTC110]"
     )
@@ -52,7 +53,10 @@ def cookie_value(cookies: Mapping[str, str]) -> bytes:
         if ";" in value or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
             raise InvalidRequest(f"the cookie {name!r} has a ';' or a control character in its value: encode it first")
         parts.append(f"{name}={value}")
-    return "; ".join(parts).encode()
+    try:
+        return "; ".join(parts).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("a cookie has a lone surrogate in its value, which UTF-8 cannot carry") from None
 
 
 def with_cookies(request: Request, value: bytes, jar: Any) -> Request:
@@ -65,7 +69,7 @@ def with_cookies(request: Request, value: bytes, jar: Any) -> Request:
         asked = _JarRequest(request)
         jar.add_cookie_header(asked)
         if asked.cookie:
-            values.append(asked.cookie.encode("latin-1", "replace"))
+            values.append(_as_it_came(asked.cookie))
     if not values:
         return request
     return request.with_headers(Headers([*items, (b"Cookie", b"; ".join(values))]))
@@ -75,6 +79,14 @@ def store(jar: Any, request: Request, response: Response | AsyncResponse) -> Non
     """Put the cookies that `response` sets into `jar`."""
     if response.headers.raw_values(b"set-cookie"):
         jar.extract_cookies(_JarResponse(response), _JarRequest(request))
+
+
+def _as_it_came(cookie: str) -> bytes:
+    """What a server set was read as latin-1; what a caller put into the jar goes as that of a dict does."""
+    try:
+        return cookie.encode("latin-1")
+    except UnicodeEncodeError:
+        return cookie.encode("utf-8", "replace")
 
 
 class _JarRequest:

@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from .auth import Auth, with_authorization
+from .auth import Auth, check_text, with_authorization
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pooltransport.response import AsyncResponse, Response
 
 _MOST_ORIGINS = 64
+_LONGEST = 8192  # of a challenge: cutting it up costs its square
+_AS_SENT = "surrogateescape"  # what the server names goes back to it byte for byte, in whatever charset
 _HASHES = {
     "MD5": hashlib.md5,
     "SHA-256": hashlib.sha256,
@@ -39,12 +41,13 @@ class DigestAuth(Auth):
     """User and password by Digest (RFC 7616): MD5, SHA-256 and SHA-512-256, each also ``-sess``.
 
     The first request to an origin is answered with a challenge and sent again; its body must be one that can be. Later
-    ones carry the answer at once.
+    ones carry the answer at once. Raises `ConfigError` for what is no `str`.
     """
 
     __slots__ = ("_known", "_lock", "_password", "_user")
 
     def __init__(self, user: str, password: str) -> None:
+        check_text("DigestAuth", user, password)
         self._user = user
         self._password = password
         self._known: dict[str, tuple[Challenge, int]] = {}  # by origin: with how many answers it got
@@ -64,19 +67,19 @@ class DigestAuth(Auth):
         """Return the request with the answer to the challenge of `response`; None if there is none that can be
         answered, or the one before was answered and refused.
         """
-        challenge = parse_challenges(response.headers.get_list("www-authenticate"))
-        if challenge is None:
+        values = response.headers.raw_values(b"www-authenticate")
+        challenge = parse_challenges([value.decode("utf-8", _AS_SENT) for value in values])
+        if challenge is None or _refuses(request, challenge):
             return None
         with self._lock:
             before = self._known.get(request.url.origin)
-            was_answered = any(name.lower() == b"authorization" for name, _ in request.raw_header_items())
-            if was_answered and (before is None or (before[0].nonce == challenge.nonce and not challenge.stale)):
-                return None
+            # Two threads may be challenged with one nonce: the server counts how often it comes back.
+            count = before[1] + 1 if before is not None and before[0].nonce == challenge.nonce else 1
             if len(self._known) >= _MOST_ORIGINS:
                 self._known.clear()
-            self._known[request.url.origin] = (challenge, 1)
+            self._known[request.url.origin] = (challenge, count)
         items = [item for item in request.raw_header_items() if item[0].lower() != b"authorization"]
-        return with_authorization(request.with_headers(items), self._value(request, challenge, 1))
+        return with_authorization(request.with_headers(items), self._value(request, challenge, count))
 
     def _value(self, request: Request, challenge: Challenge, count: int) -> bytes:
         """Return the value of Authorization (RFC 7616 section 3.4)."""
@@ -103,13 +106,26 @@ class DigestAuth(Auth):
             parts += [f"qop={challenge.qop}", f"nc={nc}", f"cnonce={_quoted(cnonce)}"]
         if challenge.userhash:
             parts.append("userhash=true")
-        return f"Digest {', '.join(parts)}".encode()
+        return f"Digest {', '.join(parts)}".encode("utf-8", _AS_SENT)
+
+
+def _refuses(request: Request, challenge: Challenge) -> bool:
+    """Report whether `challenge` is the verdict on what `request` brought: an answer to it, or others' credentials."""
+    for name, value in request.raw_header_items():
+        if name.lower() == b"authorization":
+            sent = _digests(value.decode("utf-8", _AS_SENT))
+            return not sent or (sent[0].get("nonce") == challenge.nonce and not challenge.stale)
+    return False
 
 
 def parse_challenges(values: list[str]) -> Challenge | None:
     """Return the strongest Digest challenge of `values` of WWW-Authenticate that can be answered, or None."""
     found = [
-        challenge for value in values for fields in _digests(value) if (challenge := _challenge(fields)) is not None
+        challenge
+        for value in values
+        if len(value) <= _LONGEST
+        for fields in _digests(value)
+        if (challenge := _challenge(fields)) is not None
     ]
     order = list(_HASHES)
     return max(found, key=lambda challenge: order.index(challenge.algorithm.removesuffix("-SESS")), default=None)
@@ -183,7 +199,7 @@ def _hash_of(algorithm: str) -> Callable[[str], str]:
     make = _HASHES[name]
 
     def digest(text: str) -> str:
-        data = text.encode()
+        data = text.encode("utf-8", _AS_SENT)
         if make is None:
             return hashlib.new("sha512_256", data, usedforsecurity=False).hexdigest()
         return make(data, usedforsecurity=False).hexdigest()

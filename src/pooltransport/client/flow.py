@@ -2,13 +2,13 @@
 
 One exchange, in the order of its requests:
 
-`Flow.run`: the redirects  ->  `_hop`: one origin's answer: cookies, credentials, a challenge  ->  `_attempts`: the
-repetitions  ->  `_once`: a round trip, and the reading of its body where the caller wants it whole.
+`Flow.run`: the redirects  ->  `_hop`: one origin's answer, a challenge answered  ->  `_attempts`: the repetitions, each
+with cookies and credentials, and the reading of the body where the caller wants it whole  ->  `_round_trip`.
 
 Rules:
 
 1. Nothing is sent on before the answer before is off its connection: its rest is read away within the drain's
-   bounds, or the connection is closed.
+   bounds, or the connection is closed. Only the last answer is read.
 2. The total covers all of it: each request is told what was spent before it (`Request.with_spent`).
 3. A flow without wishes is one round trip: `Client` calls that itself, and comes here for a redirect.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooltransport.errors import InvalidRequest, TooManyRedirects, TransportError
 
-from .auth import CallableAuth, checked
+from .auth import checked
 from .cookies import store, with_cookies
 from .redirects import leads_on, redirected
 from .retry import Attempts
@@ -97,69 +97,95 @@ class Flow:
         return self._wishes.follow and leads_on(request, response)
 
     async def _hop(self, request: Request) -> Any:
-        wishes = self._wishes
         # The caller's credentials are for whom it addressed; a redirect elsewhere gets none, nor does what follows.
         self._at_home = self._at_home and request.url.origin == self._origin
-        auth, cookie = (wishes.auth, wishes.cookie) if self._at_home else (None, b"")
-        asked = await self._authorized(with_cookies(request, cookie, wishes.jar), auth)
-        response = await self._attempts(asked)
-        if auth is not None and response.status_code == 401 and (again := auth.answer(asked, response)) is not None:
-            body = again.body
-            if body.rewindable or not body.started:
+        auth = self._wishes.auth if self._at_home else None
+        asked, response = await self._attempts(request, auth)
+        if auth is not None and response.status_code == 401:
+            again = await self._answer_of(auth, asked, response)
+            if again is not None:
                 await _let_go(response)
-                body.rewind()
-                response = await self._attempts(again)
+                again.body.rewind()
+                _, response = await self._attempts(again, None)
         return response
 
-    async def _authorized(self, request: Request, auth: Auth | None) -> Request:
-        if auth is None:
-            return request
-        if isinstance(auth, CallableAuth):
-            return checked(await self._colour.settle(auth.function(request)))
-        return checked(auth.authorize(request))
+    async def _answer_of(self, auth: Auth, asked: Request, response: Any) -> Request | None:
+        """Return what answers the challenge of `response`, if anything does, and its body can be sent."""
+        try:
+            answer = await self._colour.settle(auth.answer(asked, response))
+            again = None if answer is None else checked(answer)
+        except BaseException:
+            await _close(response)
+            raise
+        return None if again is None or (again.body.started and not again.body.rewindable) else again
 
-    async def _attempts(self, request: Request) -> Any:
+    async def _prepared(self, request: Request, auth: Auth | None) -> Request:
+        """Return `request` with cookies and credentials as they are now: either may change between two attempts."""
+        request = with_cookies(request, self._wishes.cookie if self._at_home else b"", self._wishes.jar)
+        return request if auth is None else checked(await self._colour.settle(auth.authorize(request)))
+
+    async def _attempts(self, request: Request, auth: Auth | None) -> tuple[Request, Any]:
+        """Return what was sent at last, and its answer: whole, if the caller wants that and it is the last."""
         policy = self._wishes.retry
-        if policy is None:
-            return await self._once(request)
-        attempts = Attempts(policy)
+        attempts = None if policy is None else Attempts(policy)
         while True:
+            asked = await self._prepared(request, auth)
+            delay = None
             try:
-                response = await self._once(request)
+                response = await self._round_trip(asked)
+                try:
+                    if attempts is not None:
+                        delay = attempts.after_answer(response, asked, random.random(), time.time())
+                    if delay is None or not self._fits(asked, delay):
+                        # A challenge may yet be answered: the client reads it if it is not.
+                        if self._reads and not self._leads_on(asked, response) and not (auth and _asks(response)):
+                            await self._colour.read(response)
+                        return asked, response
+                except BaseException:
+                    await _close(response)
+                    raise
             except TransportError as error:
-                delay = attempts.after_error(error, request, random.random())
-                if delay is None or not self._fits(request, delay):
-                    for line in attempts.told:
-                        error.add_note(line)
-                    if delay is not None:
-                        error.add_note(f"not sent again: {delay:.2f} s to wait are more than its timeout leaves")
+                if attempts is None:
+                    raise
+                delay = attempts.after_error(error, asked, random.random())
+                if delay is None or not self._fits(asked, delay):
+                    _explain(error, attempts, delay)
                     raise
                 attempts.tell(f"{type(error).__name__}: {error}", delay)
             else:
-                delay = attempts.after_answer(response, request, random.random(), time.time())
-                if delay is None or not self._fits(request, delay):
-                    return response
+                assert attempts is not None, "only a policy asks for another attempt"
                 attempts.tell(f"status {response.status_code}", delay)
                 await _let_go(response)
             await self._colour.sleep(delay)
-            request.body.rewind()
+            asked.body.rewind()
 
     def _fits(self, request: Request, delay: float) -> bool:
         total = request.timeout.total
         return not total or time.monotonic() - self._began + delay < total
 
-    async def _once(self, request: Request) -> Any:
+    async def _round_trip(self, request: Request) -> Any:
         spent = time.monotonic() - self._began if request.timeout.total else 0.0
         response = await self._colour.round_trip(self._transport, request.with_spent(spent) if spent else request)
-        try:
-            if self._wishes.jar is not None:
+        if self._wishes.jar is not None:
+            try:
                 store(self._wishes.jar, request, response)
-            if self._reads and not self._leads_on(request, response):
-                await self._colour.read(response)
-        except BaseException:
-            await _close(response)
-            raise
+            except BaseException:
+                await _close(response)
+                raise
         return response
+
+
+def _asks(response: Any) -> bool:
+    """Report whether `response` is a challenge."""
+    return bool(response.status_code == 401)
+
+
+def _explain(error: TransportError, attempts: Attempts, delay: float | None) -> None:
+    """Tell in the error's notes what was tried, and why it is not tried once more."""
+    for line in attempts.told:
+        error.add_note(line)
+    if delay is not None:
+        error.add_note(f"not sent again: {delay:.2f} s to wait are more than its timeout leaves")
 
 
 async def _let_go(response: Any) -> None:
@@ -186,7 +212,7 @@ class Threads:
     async def settle(self, answer: Any) -> Any:
         if hasattr(answer, "cr_code"):
             answer.close()
-            raise InvalidRequest("the auth= callable is asynchronous: use AsyncClient")
+            raise InvalidRequest("auth= is asynchronous: use AsyncClient")
         return answer
 
 

@@ -179,8 +179,8 @@ def _file(name: str, given: Any) -> Part:
         disposition += f'; filename="{_escaped(filename)}"'
     fields = [("Content-Disposition", disposition)]
     fields += [item for item in Headers(more).multi_items() if item[0].lower() != "content-disposition"]
-    if not any(field.lower() == "content-type" for field, _ in fields) and filename is not None:
-        fields.append(("Content-Type", _checked(kind) if kind else _guess(filename)))
+    if not any(field.lower() == "content-type" for field, _ in fields) and (kind or filename is not None):
+        fields.append(("Content-Type", _checked(kind) if kind else _guess(filename or "")))
     return Part(fields, body)
 
 

@@ -50,13 +50,13 @@ def leads_on(request: Request, response: Response | AsyncResponse) -> bool:
             return False
     elif status not in _METHOD_CHANGES:
         return False
-    return "location" in response.headers
+    return bool(response.headers.get("location"))  # an empty one leads nowhere, as in Go
 
 
 def redirected(request: Request, response: Response | AsyncResponse) -> Request:
     """Return the request that a redirect asks for.
 
-    Raises `RemoteProtocolError` if its Location is no http or https address.
+    Raises `RemoteProtocolError` if its Location is no http or https address that can be asked.
     """
     url = _target(request.url, response.headers.raw_values(b"location")[0])
     changed = response.status_code in _METHOD_CHANGES and request.method not in ("GET", "HEAD")
@@ -68,11 +68,18 @@ def redirected(request: Request, response: Response | AsyncResponse) -> Request:
         dropped |= {b"host"}
     items = [item for item in request.raw_header_items() if item[0].lower() not in dropped]
     if url.user is not None and not any(name.lower() == b"authorization" for name, _ in items):
-        items.append((b"Authorization", basic_auth(url.user, url.password or "")))
+        items.append((b"Authorization", _basic_auth(request.url, url.user, url.password or "")))
     if not changed:
         request.body.rewind()
     headers = Headers(items)
     return request.with_url(url, headers, method="GET" if changed else None, is_same_host=is_same_host)
+
+
+def _basic_auth(base: URL, user: str, password: str) -> bytes:
+    try:
+        return basic_auth(user, password)
+    except InvalidRequest as error:  # the server's mistake, not the caller's
+        raise RemoteProtocolError(f"{base.origin}: a redirect's Location has a user that cannot be sent") from error
 
 
 def _target(base: URL, location: bytes) -> URL:

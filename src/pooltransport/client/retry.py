@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooltransport.errors import (
     AddressRefused,
+    BodyTooLarge,
     ConfigError,
     IncompleteBody,
     LeaseExpired,
@@ -33,7 +34,7 @@ _IDEMPOTENT = ("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE")  # RFC 9110 s
 _KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
 _NEVER = (
     *(PoolTimeout, PoolQueueFull, PoolDeadlock, TransportClosed, LeaseExpired, LocalProtocolError),
-    *(TLSError, AddressRefused),
+    *(TLSError, AddressRefused, BodyTooLarge),
 )
 _MOST_WITHOUT_DEADLINE = 60.0  # s; of a Retry-After (contract 2.2)
 
@@ -53,7 +54,7 @@ class Retry:
     All of it is inside the one total of the request: what does not fit any more is not waited for. Then, and when
     there are no repetitions left, the last answer is returned, or the last error raised with a note of each attempt.
     Nothing is repeated for a pool that had no connection (that would only lengthen its queue), a certificate or an
-    address that was refused, or a body that cannot be sent again.
+    address that was refused, an answer larger than ``max_body_bytes``, or a body that cannot be sent again.
 
     Raises `ConfigError` for a number that is none, or below 0.
     """
@@ -78,7 +79,7 @@ class Retry:
         connect: int | None = None,
         read: int | None = None,
         status: int | None = None,
-        status_forcelist: Collection[int] = (),
+        status_forcelist: Collection[int] | None = (),
         allowed_methods: Collection[str] | None = _IDEMPOTENT,
         backoff_factor: float = 0.1,
         backoff_max: float = 120.0,
@@ -98,19 +99,23 @@ class Retry:
             for name, value in seconds.items()
             if not is_number(value) or not 0 <= value < float("inf")
         ]
-        codes: Any = status_forcelist
-        if isinstance(codes, (int, str)) or not all(isinstance(code, int) for code in codes):
+        codes = _set_of(status_forcelist if status_forcelist is not None else (), int)
+        methods = None if allowed_methods is None else _set_of(allowed_methods, str)
+        if codes is None:
             problems.append("Retry: status_forcelist must be a collection of status codes")
-        if isinstance(allowed_methods, str):
+        if methods is None and allowed_methods is not None:
             problems.append("Retry: allowed_methods must be a collection of methods, or None for all")
+        respects: Any = respect_retry_after_header
+        if not isinstance(respects, bool):
+            problems.append(f"Retry: respect_retry_after_header={respects!r}: must be True or False")
         if problems:
             raise ConfigError(problems, "PTC101")
         self.total = total
         self.connect = connect
         self.read = read
         self.status = status
-        self.status_forcelist = frozenset(status_forcelist)
-        self.allowed_methods = None if allowed_methods is None else frozenset(m.upper() for m in allowed_methods)
+        self.status_forcelist = codes or frozenset()
+        self.allowed_methods = None if methods is None else frozenset(method.upper() for method in methods)
         self.backoff_factor = float(backoff_factor)
         self.backoff_max = float(backoff_max)
         self.backoff_jitter = float(backoff_jitter)
@@ -129,6 +134,14 @@ class Retry:
 
     def __repr__(self) -> str:
         return f"Retry({self.total}, connect={self.connect}, read={self.read}, status={self.status})"
+
+
+def _set_of(given: Any, kind: type) -> frozenset[Any] | None:
+    """Return what is in `given`, or None if that is no collection of `kind`."""
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        return None
+    found = list(given)
+    return frozenset(found) if all(isinstance(each, kind) for each in found) else None
 
 
 class Attempts:
@@ -203,9 +216,13 @@ def _retry_after(response: Response | AsyncResponse, wall_clock: float) -> float
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
+    from datetime import UTC  # noqa: PLC0415 - only for who meets one
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 - only for who meets one
 
     try:
-        return max(parsedate_to_datetime(value).timestamp() - wall_clock, 0.0)
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # without a zone, as asctime() writes it: an HTTP date is never local (section 5.6.7)
+            date = date.replace(tzinfo=UTC)
+        return max(date.timestamp() - wall_clock, 0.0)
     except (TypeError, ValueError, OverflowError):
         return None
