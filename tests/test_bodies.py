@@ -259,14 +259,16 @@ class TestIterables:
     def test_a_repeatable_iterables_generator_is_closed_and_can_be_repeated(self):
         source = Repeatable()
         body = of(source)
-        next(body.chunks())
+        one, other = body.chunks(), body.chunks()
+        next(one)
+        next(other)
         body.close()
+        assert source.closed == 0  # which of the two it should be, the body cannot know
+        one.close()
         assert source.closed == 1
-        next(body.chunks())
-        next(body.chunks())
+        next(other)
+        other.close()
         assert source.closed == 2
-        body.close()
-        assert source.closed == 3
 
     @pytest.mark.parametrize("item", ["text", 5, None, [b"a"], {}])
     def test_an_item_that_is_not_bytes(self, item):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable
+    from collections.abc import AsyncIterable, Iterable
     from typing import TypeAlias
 
     class BinaryFile(Protocol):
@@ -106,12 +106,13 @@ class RequestBody:
         """
         return ChunkIterator(())
 
-    def achunks(self) -> AsyncIterator[bytes]:
-        """As `chunks`, for an asynchronous iterable; the object returned has only ``__anext__``."""
+    def achunks(self) -> AsyncChunkIterator:
+        """As `chunks`, for an asynchronous iterable; the object returned has ``__anext__`` and ``aclose``."""
         raise InvalidRequest("this body is not an asynchronous iterable")
 
     def close(self) -> None:
-        """Close the generator that `chunks` runs, if it is one. Never raises for a second call."""
+        """Close the caller's generator, if the body is one; again, do nothing. Of what can be sent again each `chunks`
+        is closed by itself."""
 
     async def aclose(self) -> None:
         """As `close`, and for asynchronous generators; awaits nothing for other bodies."""
@@ -257,10 +258,9 @@ class _IterableBody(RequestBody):
 
     def chunks(self) -> Chunks:
         self.rewind()  # refuses what is used up
-        if self.rewindable:
-            self.close()
-            self._current = ChunkIterator(self._iterable)
         self.started = True
+        if self.rewindable:
+            return ChunkIterator(self._iterable)
         assert self._current is not None, "an unstarted iterator was closed without being marked as started"
         return self._current
 
@@ -287,11 +287,11 @@ class _AsyncIterableBody(RequestBody):
             "give bytes, a file or an ordinary iterable, or use AsyncClient"
         )
 
-    def achunks(self) -> AsyncIterator[bytes]:
+    def achunks(self) -> AsyncChunkIterator:
         self.rewind()
-        if self.rewindable:
-            self._current = AsyncChunkIterator(self._iterable)
         self.started = True
+        if self.rewindable:
+            return AsyncChunkIterator(self._iterable)
         assert self._current is not None, "an unstarted iterator was closed without being marked as started"
         return self._current
 

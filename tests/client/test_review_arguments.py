@@ -71,6 +71,13 @@ def test_a_jar_that_is_a_mapping_stores(colour, server_factory):
     assert [request.header("cookie") for request in server.log] == [None, "a=b"]
 
 
+def test_a_netrc_that_is_no_text(tmp_path):
+    path = tmp_path / "netrc"
+    path.write_bytes(b"machine h login \xff password x\n")
+    with pytest.raises(pt.ConfigError, match="not UTF-8"):
+        pt.NetrcAuth(path)
+
+
 def test_a_cookie_that_utf_8_cannot_carry():
     with pytest.raises(pt.InvalidRequest, match="lone surrogate"):
         pt.Client(cookies={"a": "\ud800"})

@@ -106,6 +106,8 @@ class NetrcAuth(Auth):
             raise ConfigError(f"NetrcAuth: there is no file {name!r} [PTC116]") from None
         except OSError as error:
             raise ConfigError(f"NetrcAuth: {name!r} cannot be read: {error.strerror} [PTC116]") from error
+        except UnicodeDecodeError:
+            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: it is not UTF-8 [PTC116]") from None
         except netrc.NetrcParseError as error:  # whose text may be a password
             raise ConfigError(f"NetrcAuth: {name!r} cannot be read: line {error.lineno} is wrong [PTC116]") from None
 

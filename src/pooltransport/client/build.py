@@ -244,8 +244,12 @@ def merge_headers(defaults: Headers, given: ClientHeaders, extra: Iterable[tuple
 
 
 def _fitting(headers: Headers, content_type: bytes | None, files: object) -> Headers:
-    """Return `headers`, unless they hide the boundary of `files`: then nobody can tell the parts."""
-    if files is not None and list(headers.raw_values(b"content-type")) != [content_type]:
+    """Return `headers`, unless they hide the boundary of `files`: then nobody can tell the parts of the form."""
+    kind = headers.raw_values(b"content-type")
+    # Another multipart type is its user's own affair.
+    if files is None or list(kind) == [content_type]:
+        return headers
+    if not kind or not kind[0].lower().startswith(b"multipart/") or kind[0].lower().startswith(b"multipart/form-data"):
         raise InvalidRequest(
             "files= needs a Content-Type of its own, with a boundary in it: leave out the header 'Content-Type'"
         )

@@ -114,7 +114,10 @@ class _PartChunks:
             self._current = following
 
     def close(self) -> None:
-        self._current = iter(())
+        current, self._current, self._pieces = self._current, iter(()), iter(())
+        close = getattr(current, "close", None)
+        if close is not None:
+            close()
 
 
 def encode_files(files: FilesInput, data: Any) -> tuple[MultipartBody, bytes]:

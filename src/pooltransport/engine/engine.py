@@ -125,14 +125,15 @@ class Engine:
         Raises `TransportError` for what network and pool did, and whatever the caller's own body
         raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
         """
+        attempts: list[Sent] = []
         try:
-            return await self._round_trip(request)
+            return await self._round_trip(request, attempts)
         except BaseException:
             # Last of all: the caller's generator may wait, or raise. It is closed whatever happened (Go WRITE-12).
-            await _close_body(request)
+            await _close_body(request, attempts)
             raise
 
-    async def _round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
+    async def _round_trip(self, request: Request, attempts: list[Sent]) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         if os.getpid() != self.ledger.pid:
             self.ledger.after_fork()
         self.check_open()
@@ -146,9 +147,7 @@ class Engine:
             request.trace, request.client_trace, self.options.trace, reports.hook_error, reports.transport_hooks
         )
         site = self.watch.site()
-        attempt = 0
         while True:
-            attempt += 1
             if hooks is not None:
                 hooks.tell("get_conn", key.host_port)
             try:
@@ -158,6 +157,7 @@ class Engine:
                 raise
             lease = self._open_lease(request, conn, runtime, clocks, hooks, site)
             sent = Sent()
+            attempts.append(sent)
             try:
                 head, body = await self._exchange(request, lease, clocks, sent)
             except Exception as error:
@@ -166,11 +166,11 @@ class Engine:
                     raise
                 self.ledger.note(self.ledger.pool.note_retry, key.host)
                 if hooks is not None:
-                    hooks.tell("retried", RetriedInfo(attempt, error))
+                    hooks.tell("retried", RetriedInfo(len(attempts), error))
             else:
                 return head, body, got
             if request.body.started:
-                await _close_body(request)
+                await _close_body(request, attempts)
             request.body.rewind()
             if self.routes.asks:
                 key = self.key_for(request, runtime)
@@ -367,9 +367,12 @@ class Engine:
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
 
 
-async def _close_body(request: Request) -> None:
+async def _close_body(request: Request, attempts: list[Sent]) -> None:
+    """Close what the last attempt read of the body, and no other's: two may send one request at a time."""
     body = request.body
-    if not body.is_empty:
+    if attempts and (chunks := attempts[-1].chunks) is not None:
+        await chunks.close()
+    elif not body.is_empty:
         await body.aclose()
 
 

@@ -22,9 +22,7 @@ from pooltransport.runtime.protocols import Expired, NothingWritten
 from .receiving import answer_after_write_error, hear, refusal_behind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from pooltransport.bodies import Chunks
+    from pooltransport.bodies import AsyncChunkIterator, Chunks
     from pooltransport.core.http1.codec import Head
     from pooltransport.core.http1.exchange import Exchange
     from pooltransport.lease import Lease
@@ -41,9 +39,10 @@ _MOST_KEPT = 1_048_576
 class Sent:
     """Facts about one attempt, for the retry rule and for errors."""
 
-    __slots__ = ("at", "bytes_written", "connection_lost", "response_started")
+    __slots__ = ("at", "bytes_written", "chunks", "connection_lost", "response_started")
 
     def __init__(self) -> None:
+        self.chunks: _Chunks | None = None  # of the caller's body, to be closed
         self.bytes_written = 0
         self.at = 0.0  # when the request was written, all of it
         self.response_started = False
@@ -99,7 +98,7 @@ class Upload:
         """Send `data`, the header if that is still to go, and the body. Report whether all of it was sent;
         if not, `head` is why.
         """
-        chunks = _Chunks(self._request, self._lease)
+        chunks = self._sent.chunks = _Chunks(self._request, self._lease)
         try:
             if data and self._listens:
                 # The server may answer before the body exists (Go WRITE-07).
@@ -186,7 +185,7 @@ class _Chunks:
 
     def __init__(self, request: Request, lease: Lease) -> None:
         self._body = request.body
-        self._async: AsyncIterator[bytes] | None = None
+        self._async: AsyncChunkIterator | None = None
         self._sync: Chunks | None = None
         if self._body.is_async:
             self._async = self._body.achunks()
@@ -206,7 +205,9 @@ class _Chunks:
         return self._sync.read()
 
     async def close(self) -> None:
-        if self._async is not None:
+        if not self._body.rewindable:
             await self._body.aclose()
-        else:
-            self._body.close()
+        elif self._async is not None:
+            await self._async.aclose()
+        elif (close := getattr(self._sync, "close", None)) is not None:  # not of files: they are the caller's
+            close()
