@@ -28,8 +28,8 @@ _FIXES = {  # (our function or the library that was called, whether it is awaite
     ("httpx", True): "async with client.stream(...) as response:",
     ("httpx2", False): "with client.stream(...) as response:",
     ("httpx2", True): "async with client.stream(...) as response:",
-    ("sdk", False): "with client.(...).create(..., stream=True) as stream:",
-    ("sdk", True): "async with await client.(...).create(..., stream=True) as stream:",
+    ("sdk", False): "with create(..., stream=True) as stream:",
+    ("sdk", True): "async with await create(..., stream=True) as stream:",
     ("requests", False): "with session.get(..., stream=True) as response:",
 }
 

@@ -170,7 +170,7 @@ class Transport(_TransportBase):
             raise InvalidRequest("an async iterable cannot be the body of a blocking request; use AsyncTransport")
         if observers.anybody:
             with observers.watching(request, self.options) as watched:
-                response = self._send(request)
+                response = self._send(watched.request)
                 watched.answered(response)
             return response
         return self._send(request)
@@ -254,7 +254,7 @@ class AsyncTransport(_TransportBase):
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
         if observers.anybody:
             with observers.watching(request, self.options) as watched:
-                response = await self._send(request)
+                response = await self._send(watched.request)
                 watched.answered(response)
             return response
         return await self._send(request)

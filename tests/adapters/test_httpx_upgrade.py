@@ -56,8 +56,10 @@ def test_both_ways(colour, kit, server_factory, method):
         assert await c.call(wire.read, 100) == b""
         await close(c, wire)
         assert c.transport.stats().open == 0
-        with pytest.raises(kit.core.NetworkError):
+        with pytest.raises(kit.core.ReadError):
             await c.call(wire.read, 100)
+        with pytest.raises(kit.core.WriteError):
+            await c.call(wire.write, b"x")
         await c.close(response)
         await c.close(client)
 

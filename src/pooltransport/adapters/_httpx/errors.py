@@ -68,6 +68,8 @@ def as_theirs(error: ours.Error, module: ModuleType) -> Exception:
     return made
 
 
-def raise_theirs(error: ours.Error, module: ModuleType) -> NoReturn:
-    """Raise it, chained."""
+def raise_theirs(error: ours.Error, module: ModuleType, closed: str = "") -> NoReturn:
+    """Raise it, chained. `closed`: what it is to use a raw stream that was closed."""
+    if closed and isinstance(error, ours.StreamConsumed):
+        raise getattr(module, closed)(str(error)) from error
     raise as_theirs(error, module) from error

@@ -164,7 +164,7 @@ class Wire(_Wire):
         try:
             data: bytes = self._open().read(max_bytes, timeout)
         except Error as error:
-            raise_theirs(error, self._core)
+            raise_theirs(error, self._core, "ReadError")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -172,7 +172,7 @@ class Wire(_Wire):
         try:
             self._open().write(buffer, timeout)
         except Error as error:
-            raise_theirs(error, self._core)
+            raise_theirs(error, self._core, "WriteError")
 
     def close(self) -> None:
         """Close the connection, if it is nobody else's."""
@@ -189,7 +189,7 @@ class AsyncWire(_Wire):
         try:
             data: bytes = await self._open().aread(max_bytes, timeout)
         except Error as error:
-            raise_theirs(error, self._core)
+            raise_theirs(error, self._core, "ReadError")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -197,7 +197,7 @@ class AsyncWire(_Wire):
         try:
             await self._open().awrite(buffer, timeout)
         except Error as error:
-            raise_theirs(error, self._core)
+            raise_theirs(error, self._core, "WriteError")
 
     async def aclose(self) -> None:
         """As `Wire.close`."""
