@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
+    "client.auth": ("Auth", "BasicAuth", "BearerAuth", "NetrcAuth"),
+    "client.digest": ("DigestAuth",),
+    "client.retry": ("Retry",),
     "config_checks": ("ConfigFinding",),
     "errors": (
         "BodyNotRead",
@@ -48,6 +51,7 @@ _HOMES = {
         "WriteTimeout",
     ),
     "duplex": ("AsyncDuplex", "Duplex"),
+    "events": ("ServerSentEvent",),
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),
