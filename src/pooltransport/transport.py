@@ -114,7 +114,8 @@ class _TransportBase:
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
-        held = sum(lease.is_open for lease in tuple(self._engine.ledger.leases.values()))
+        leases = tuple(self._engine.ledger.leases.values())
+        held = sum(lease.is_open and not lease.given_back for lease in leases)
         self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
             warn_left(type(self).__name__, self._site, held)

@@ -150,7 +150,7 @@ def test_closed_while_it_ran(kit, server_factory):
 
 @pytest.mark.parametrize(
     ("url", "name"),
-    [("ftp://h/", "UnsupportedProtocol"), ("/x", "UnsupportedProtocol"), ("http://h:0/", "LocalProtocolError")],
+    [("ftp://h/", "UnsupportedProtocol"), ("/x", "UnsupportedProtocol"), ("http://h:123456/", "ConnectError")],
 )
 def test_what_cannot_be_asked_for(colour, kit, url, name):
     async def body(c):

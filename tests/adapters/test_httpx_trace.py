@@ -59,6 +59,12 @@ def test_the_events_of_two_requests(colour, kit, server_factory, server_ssl_cont
         await c.call(client.get, server.url, extensions={"trace": told.call})
         assert told.names == [*CONNECT, *TLS, *EXCHANGE]
         assert told["connection.connect_tcp.started"] == {"host": "127.0.0.1", "port": server.port}
+        met = told["connection.connect_tcp.complete"]["return_value"]
+        assert met.get_extra_info("server_addr") == ("127.0.0.1", server.port)
+        assert met.get_extra_info("ssl_object") is None
+        tls = told["connection.start_tls.complete"]["return_value"].get_extra_info("ssl_object")
+        assert (tls.version(), tls.cipher()[1], tls.selected_alpn_protocol()) == ("TLSv1.3", "TLSv1.3", None)
+        assert tls.getpeercert() is None
         assert told["http11.send_request_headers.started"]["request"].method == b"GET"
         assert told["http11.receive_response_headers.complete"]["return_value"] == (
             b"HTTP/1.1",

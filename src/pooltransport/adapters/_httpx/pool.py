@@ -54,6 +54,8 @@ class _PoolBase:
         scheme = _SCHEMES.get(url.scheme)
         if scheme is None:
             self._unsupported(url.scheme)
+        if url.port is not None and not 0 < url.port < 65_536:
+            raise self._library.client.ConnectError(f"cannot connect to port {url.port}: ports are 1 to 65535")
         host = url.host.decode("ascii")
         place = f"[{host}]" if ":" in host else host
         port = "" if url.port is None else f":{url.port}"
@@ -80,13 +82,10 @@ class _PoolBase:
         )
 
     def _unsupported(self, scheme: bytes) -> None:
-        shown = scheme.decode("latin-1")
-        text = (
-            f"unsupported protocol {shown + '://'!r}: use http or https"
-            if shown
-            else "the URL has no http:// or https://"
-        )
-        raise self._library.client.UnsupportedProtocol(text)
+        shown = scheme.decode("latin-1")  # in the words of httpcore
+        if shown:
+            raise self._library.client.UnsupportedProtocol(f"Request URL has an unsupported protocol '{shown}://'.")
+        raise self._library.client.UnsupportedProtocol("Request URL is missing an 'http://' or 'https://' protocol.")
 
     def _timeout(self, given: Any) -> Timeout:
         """Return httpx's four clocks as ours. Its ``read`` also bounds the wait for the headers, its ``connect`` each

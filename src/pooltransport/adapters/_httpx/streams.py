@@ -8,7 +8,7 @@ from pooltransport.duplex import peer_tls
 from pooltransport.errors import Error
 
 from .errors import raise_theirs
-from .told import CONTENT
+from .told import CONTENT, pair
 
 if TYPE_CHECKING:
     import ssl
@@ -130,9 +130,9 @@ class _Wire:
         """
         conn = self._response.conn
         if info == "client_addr":
-            return _pair(conn.local_addr)
+            return pair(conn.local_addr)
         if info == "server_addr":
-            return _pair(conn.remote_addr)
+            return pair(conn.remote_addr)
         if info == "ssl_object":
             return peer_tls(self._response)
         return self._response.is_closed if info == "is_readable" else None
@@ -208,9 +208,3 @@ class AsyncWire(_Wire):
     ) -> NoReturn:
         """As `Wire.start_tls`."""
         super().start_tls(ssl_context, server_hostname, timeout)
-
-
-def _pair(address: str) -> Any:
-    """Return ``host:port`` as a pair; a path, or nothing, as it is."""
-    host, colon, port = address.rpartition(":")
-    return (host.strip("[]"), int(port)) if colon and port.isdigit() else address or None

@@ -24,8 +24,45 @@ from pooltransport.trace import ClientTrace
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from pooltransport.trace import TLSInfo
+
 HEADERS, BODY, ANSWER = "send_request_headers", "send_request_body", "receive_response_headers"
 CONTENT, CLOSED = "receive_response_body", "response_closed"
+
+
+class Met:
+    """What an event says of the connection, in the place of httpcore's stream: the socket stays the pool's."""
+
+    def __init__(self, address: str = "", tls: TLSInfo | None = None) -> None:
+        self._address = address
+        self._tls = tls
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return ``server_addr``, or as ``ssl_object`` something with its questions; None for what is not known."""
+        if info == "server_addr":
+            return pair(self._address)
+        return self if info == "ssl_object" and self._tls is not None else None
+
+    def version(self) -> str:
+        """As `ssl.SSLObject.version`."""
+        return "" if self._tls is None else self._tls.version
+
+    def cipher(self) -> tuple[str, str, int | None]:
+        """As `ssl.SSLObject.cipher`, but for the bits."""
+        return ("" if self._tls is None else self._tls.cipher, self.version(), None)
+
+    def selected_alpn_protocol(self) -> str | None:
+        """As `ssl.SSLObject.selected_alpn_protocol`."""
+        return None if self._tls is None else self._tls.alpn
+
+    def getpeercert(self) -> None:
+        """Nothing: the response's ``network_stream`` has it."""
+
+
+def pair(address: str) -> Any:
+    """Return ``host:port`` as a pair; a path, or nothing, as it is."""
+    host, colon, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if colon and port.isdigit() else address or None
 
 
 class Told:
@@ -48,7 +85,7 @@ class Told:
             tls_handshake_start=lambda info: self.tell(
                 "connection.start_tls.started", {"server_hostname": info.server_hostname}
             ),
-            tls_handshake_done=lambda info: self._done("connection.start_tls", info.error),
+            tls_handshake_done=lambda info: self._done("connection.start_tls", info.error, Met(tls=info.tls)),
             wrote_headers=self._wrote_headers,
             wrote_request=self._wrote_request,
             retried=lambda info: self.failed(info.error),
@@ -62,7 +99,8 @@ class Told:
         self.tell("connection.connect_tcp.started", {"host": host.strip("[]"), "port": int(port)})
 
     def _connected(self, info: Any) -> None:
-        self._done(f"connection.connect_{'unix_socket' if info.network == 'unix' else 'tcp'}", info.error)
+        kind = "unix_socket" if info.network == "unix" else "tcp"
+        self._done(f"connection.connect_{kind}", info.error, Met(address=info.address))
 
     def _wrote_headers(self, _: Any) -> None:
         self._ended = False
@@ -100,9 +138,9 @@ class Told:
             self.started(CLOSED)
             self.complete(CLOSED)
 
-    def _done(self, what: str, error: BaseException | None) -> None:
+    def _done(self, what: str, error: BaseException | None, value: object = None) -> None:
         if error is None:
-            self.tell(f"{what}.complete", {"return_value": None})
+            self.tell(f"{what}.complete", {"return_value": value})
         else:
             self.tell(f"{what}.failed", {"exception": error})
 
