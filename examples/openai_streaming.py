@@ -1,4 +1,4 @@
-"""Chat completions, streamed through the pool: `python examples/openai_streaming.py`, or with ``--sdk`` by OpenAI's SDK.
+"""Chat completions, streamed through the pool: `python examples/openai_streaming.py`; with ``--sdk`` by OpenAI's SDK.
 
 A stand-in on loopback answers as the API does. Four conversations at once share two connections; each answer is read
 inside of a `with`, and one is left early.
