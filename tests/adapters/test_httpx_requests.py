@@ -87,7 +87,7 @@ def test_bodies(colour, kit, server_factory):
 
         assert await post() == b""
         assert await post(content=b"abc") == b"abc"
-        assert await post(json={"a": 1}) == b'{"a":1}'
+        assert await post(json=[1]) == b"[1]"
         assert await post(data={"a": "1"}) == b"a=1"
         assert await post(content=kit.body(c, b"ab", b"", b"cd")) == b"abcd"
         assert await post(content=kit.body(c, b"ab"), headers={"Content-Length": "2"}) == b"ab"
@@ -99,7 +99,7 @@ def test_bodies(colour, kit, server_factory):
 
     run(colour, body)
     lengths = [(request.header("content-length"), request.header("transfer-encoding")) for request in server.log]
-    assert lengths[:6] == [("0", None), ("3", None), ("7", None), ("3", None), (None, "chunked"), ("2", None)]
+    assert lengths[:6] == [("0", None), ("3", None), ("3", None), ("3", None), (None, "chunked"), ("2", None)]
     assert lengths[6][0].isdigit()
 
 
@@ -193,6 +193,38 @@ def test_an_ipv6_address(kit, server_factory):
     with kit.lib.Client(transport=kit.adapter.HTTPTransport()) as client:
         assert client.get(server.url).text == "hello"
     assert server.log[0].header("host") == f"[::1]:{server.port}"
+
+
+def test_hooks_and_metrics_go_on(colour, kit, server_factory):
+    """Of the transport and of a block around the call: nothing of ours is lost below a client of theirs."""
+    server = server_factory(ok())
+    told = []
+
+    def trace(who):
+        return pt.ClientTrace(
+            got_conn=lambda info: told.append((who, "got_conn", info.reused)),
+            put_idle_conn=lambda error: told.append((who, "put_idle_conn", error)),
+        )
+
+    async def body(c):
+        client = kit.client(c)
+        with pt.client_trace(trace("block")):
+            await c.call(client.get, server.url)
+        await c.call(client.get, server.url)
+        stats = c.transport.stats()
+        (host,) = stats.hosts.values()
+        assert (stats.dials, host.idle, sum(stats.acquired.values())) == (1, 1, 2)
+        await c.close(client)
+
+    run(colour, body, trace=trace("transport"))
+    assert told == [
+        ("block", "got_conn", False),
+        ("transport", "got_conn", False),
+        ("block", "put_idle_conn", None),
+        ("transport", "put_idle_conn", None),
+        ("transport", "got_conn", True),
+        ("transport", "put_idle_conn", None),
+    ]
 
 
 def test_redirects_and_cookies_are_the_clients(colour, kit, server_factory):
