@@ -13,7 +13,7 @@ from tests.support.responders import echo, ok
 
 def options_of(adapter):
     """Return what was given to the transport inside, and close that."""
-    transport = adapter._pool.transport
+    transport = adapter.transport
     found = {name: getattr(transport.options, name) for name in transport.options.explicit}
     adapter.close()
     return found

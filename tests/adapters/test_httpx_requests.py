@@ -58,6 +58,7 @@ def test_the_transport_of_options_is_closed_with_the_client(colour, kit, server_
         client = kit.client(c, adapter)
         await c.call(client.get, server.url)
         assert "'mine' 0 active, 1 idle" in repr(adapter)
+        assert adapter.transport.stats().idle == 1
         await c.close(client)
         assert "closed" in repr(adapter)
 

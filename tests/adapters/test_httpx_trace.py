@@ -260,7 +260,7 @@ def test_a_cancelled_request_leaves_nothing_behind(kit, server_factory):
             with pytest.raises(asyncio.CancelledError):
                 await task
             async with asyncio.timeout(5):
-                while client._transport._pool.transport.stats().leases:
+                while client._transport.transport.stats().leases:
                     await asyncio.sleep(0.001)  # what is left of the body is drained meanwhile
             never.set()
             await asyncio.sleep(0)

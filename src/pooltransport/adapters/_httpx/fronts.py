@@ -66,8 +66,14 @@ class Front:
         made, owned = borrow_or_make(Transport, transport, theirs, options, self._library)
         self._pool = Pool(made, self._library, owned=owned, retries=retries)
 
+    @property
+    def transport(self) -> RoundTripper:
+        """What requests go through: the transport that was handed in, or made of the options, for its `stats()`."""
+        sends_through: RoundTripper = self._pool.transport
+        return sends_through
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._pool.transport!r}>"
+        return f"<{type(self).__name__} over {self.transport!r}>"
 
 
 class AsyncFront:
@@ -95,5 +101,11 @@ class AsyncFront:
         made, owned = borrow_or_make(AsyncTransport, transport, theirs, options, self._library)
         self._pool = AsyncPool(made, self._library, owned=owned, retries=retries)
 
+    @property
+    def transport(self) -> AsyncRoundTripper:
+        """As of `HTTPTransport`."""
+        sends_through: AsyncRoundTripper = self._pool.transport
+        return sends_through
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._pool.transport!r}>"
+        return f"<{type(self).__name__} over {self.transport!r}>"
