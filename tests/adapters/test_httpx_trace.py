@@ -160,7 +160,10 @@ def test_what_raises_ends_its_request(colour, kit, server_factory):
     server = server_factory(ok())
 
     async def body(c):
+        names = []
+
         def fail(name):
+            names.append(name)
             if name.endswith("headers.complete"):
                 raise LookupError("mine")
 
@@ -176,6 +179,7 @@ def test_what_raises_ends_its_request(colour, kit, server_factory):
         client = kit.client(c)
         with pytest.raises(LookupError, match="mine"):
             await c.call(client.get, server.url, extensions={"trace": trace})
+        assert names == [*CONNECT, *EXCHANGE[:2]], "and it is told nothing more"
         assert c.transport.stats().active == 0
         assert (await c.call(client.get, server.url)).text == "hello"
         await c.close(client)

@@ -140,6 +140,15 @@ class TestSentry:
 class TestRespx:
     """respx replaces httpcore's pools: the adapters tell it of theirs."""
 
+    @pytest.fixture(autouse=True)
+    def _unheard_of(self):
+        """Let it know nothing of our pools, as when it was just imported."""
+        from respx.mocks import HTTPCoreMocker
+
+        from pooltransport.adapters._httpx.mocks import _POOLS
+
+        HTTPCoreMocker.remove_targets(*_POOLS)
+
     def test_answers(self, colour, kit):
         import respx
 
