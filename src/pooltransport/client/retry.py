@@ -100,7 +100,7 @@ class Retry:
         if isinstance(allowed_methods, str):
             problems.append("Retry: allowed_methods must be a collection of methods, or None for all")
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, "PTC101")
         self.total = total
         self.connect = connect
         self.read = read
@@ -119,7 +119,9 @@ class Retry:
             return given
         if isinstance(given, int) and not isinstance(given, bool):
             return Retry(given)
-        raise ConfigError(f"retry must be a Retry, a number of repetitions or None, not {type(given).__name__}")
+        raise ConfigError(
+            f"retry must be a Retry, a number of repetitions or None, not {type(given).__name__} [PTC110]"
+        )
 
     def __repr__(self) -> str:
         return f"Retry({self.total}, connect={self.connect}, read={self.read}, status={self.status})"
