@@ -14,6 +14,7 @@ _HOMES = {
     "client.retry": ("Retry",),
     "config_checks": ("ConfigFinding",),
     "errors": (
+        "AddressRefused",
         "BodyNotRead",
         "ConfigError",
         "ConnectAttempt",
@@ -55,6 +56,7 @@ _HOMES = {
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),
+    "peer_address": ("PeerAddress", "public_only"),
     "roundtripper": ("AsyncRoundTripper", "RoundTripper"),
     "stats": ("AcquireSource", "CloseReason", "DrainOutcome", "HostStats", "PoolStats"),
     "trace": (

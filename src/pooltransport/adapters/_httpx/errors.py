@@ -34,6 +34,7 @@ NAMES: dict[type[ours.Error], str] = {
     ours.RemoteProtocolError: "RemoteProtocolError",
     ours.IncompleteBody: "RemoteProtocolError",
     ours.ConnectError: "ConnectError",
+    ours.AddressRefused: "ConnectError",
     ours.DNSError: "ConnectError",
     ours.TLSError: "ConnectError",
     ours.ProxyError: "ProxyError",
