@@ -94,6 +94,11 @@ def test_no_such_name(colour, kit):
     assert type(error.__cause__) is pt.DNSError
 
 
+def test_an_address_that_is_not_allowed(colour, kit):
+    error = raised_by(colour, kit, "http://127.0.0.1:1/", allow_address=pt.public_only)
+    assert (type(error), type(error.__cause__)) == (kit.lib.ConnectError, pt.AddressRefused)
+
+
 def test_untrusted(colour, kit, server_factory, server_ssl_context):
     server = server_factory(ok(), tls=server_ssl_context)
     error = raised_by(colour, kit, server.url)

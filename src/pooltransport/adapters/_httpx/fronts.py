@@ -30,8 +30,9 @@ _AROUND = ("contextlib", "respx.", "vcr.", "pytest_httpx", "opentelemetry.", "se
 
 def library(client: ModuleType, core: ModuleType) -> Library:
     """Return the pair of modules, whose frames are taken for ours from now on."""
-    skip_library(client.__name__, f"{client.__name__}.", f"{core.__name__}.", *_AROUND)
+    skip_library(client.__name__, f"{client.__name__}.", f"{core.__name__}.")
     skip_library("sdk", *_SDKS)
+    skip_library("", *_AROUND)
     return Library(client, core)
 
 
