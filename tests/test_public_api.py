@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 LISTED = Path(__file__).with_name("public_api.txt")
-MODULES = ["pooltransport"]
+MODULES = ["pooltransport", "pooltransport.testing"]
 TWINS = [("Transport", "AsyncTransport"), ("Response", "AsyncResponse"), ("Client", "AsyncClient")]
 TWINS += [("RoundTripper", "AsyncRoundTripper")]
+TWINS += [("HandlerTransport", "AsyncHandlerTransport"), ("FaultTransport", "AsyncFaultTransport")]
 # The other name of a method where it is not the same with an ``a`` before it.
 TWIN_NAMES = {"__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__", "__next__": "__anext__"}
 # What only one colour has: (class, method) and why.
@@ -115,8 +116,8 @@ def twin_of(name: str, there: dict[str, object]) -> str | None:
 
 @pytest.mark.parametrize(("sync", "other"), TWINS)
 def test_both_colours_have_the_same_methods(sync, other):
-    module = importlib.import_module("pooltransport")
-    here, there = members(getattr(module, sync)), members(getattr(module, other))
+    home = next(module for module in map(importlib.import_module, MODULES) if hasattr(module, sync))
+    here, there = members(getattr(home, sync)), members(getattr(home, other))
     missing, different = [], []
     for name, value in here.items():
         twin = twin_of(name, there)
