@@ -5,6 +5,7 @@ Write it anew with ``python tests/test_public_api.py --write`` and read the diff
 
 from __future__ import annotations
 
+import ast
 import difflib
 import enum
 import importlib
@@ -107,6 +108,23 @@ def test_is_what_is_listed():
     listed = LISTED.read_text(encoding="utf-8") if LISTED.exists() else ""
     change = "\n".join(difflib.unified_diff(listed.splitlines(), describe().splitlines(), "listed", "now", lineterm=""))
     assert not change, f"public interface changed; if meant: python tests/test_public_api.py --write\n{change}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_type_checkers_see_the_names_where_they_are(name):
+    module = importlib.import_module(name)
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.asname: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname  # the form that type checkers take as meant for others
+    }
+    assert seen == module._HOME
+    assert sorted({*seen, "__version__"} if name == "pooltransport" else seen) == module.__all__
 
 
 def twin_of(name: str, there: dict[str, object]) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .faults import AsyncFaultTransport as AsyncFaultTransport
+    from .faults import FaultStep as FaultStep
     from .faults import FaultTransport as FaultTransport
     from .faults import drop_after as drop_after
     from .faults import ok as ok
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .replies import response as response
 
 _HOMES = {
-    "faults": ("AsyncFaultTransport", "FaultTransport", "drop_after", "ok", "slow", "stall", "status"),
+    "faults": ("AsyncFaultTransport", "FaultStep", "FaultTransport", "drop_after", "ok", "slow", "stall", "status"),
     "handlers": ("AsyncHandlerTransport", "HandlerTransport"),
     "leak_check": ("PoolLeakError", "no_leaks"),
     "offline": ("NetworkBlocked", "no_network"),
@@ -38,6 +39,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncFaultTransport",
     "AsyncHandlerTransport",
+    "FaultStep",
     "FaultTransport",
     "HandlerTransport",
     "NetworkBlocked",
@@ -55,13 +57,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    module = _HOME.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - most load the engine
+if not TYPE_CHECKING:  # a type checker that saw it would let every misspelled name pass
 
-    return getattr(import_module(f".{module}", __name__), name)
+    def __getattr__(name: str) -> object:
+        module = _HOME.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - most load the engine
+
+        return getattr(import_module(f".{module}", __name__), name)
 
 
 def __dir__() -> list[str]:

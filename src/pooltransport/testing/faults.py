@@ -15,7 +15,7 @@ from __future__ import annotations
 import _thread
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pooltransport.engine.body import State
 from pooltransport.engine.clocks import Clocks, settle
@@ -32,7 +32,7 @@ from .replies import Reply, response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from typing import Self, TypeAlias, Unpack
+    from typing import Self, Unpack
 
     from pooltransport.engine.clocks import Setting
     from pooltransport.headers import HeadersInput
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from pooltransport.roundtripper import AsyncRoundTripper, RoundTripper
 
     from .handlers import AsyncHandler, Handler
-
-    FaultStep: TypeAlias = "Step | Reply | BaseException | type[BaseException]"
 
 
 class Step(NamedTuple):
@@ -55,6 +53,7 @@ class Step(NamedTuple):
     silent: bool = False
 
 
+FaultStep: TypeAlias = Step | Reply | BaseException | type[BaseException]
 ok = Step()
 
 
