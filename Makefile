@@ -95,6 +95,22 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(PY) -m mypy
 
+# One Python, and of the tests those that meet other people's code: it is their versions that are in question.
+LOWEST_TESTS := tests/client tests/runtime tests/testing tests/core/http1 tests/adapters tests/engine/test_round_trip.py \
+	tests/engine/test_codings.py tests/engine/test_hops.py tests/engine/test_tls.py tests/observe/test_otel.py \
+	tests/observe/test_prometheus.py tests/observe/test_spans.py tests/test_trust_files.py tests/test_url.py
+LOWEST_PY := $(LOWEST_VENV)/bin/python
+
+$(LOWEST_VENV)/.ready: pyproject.toml tests/support/lowest.py
+	test -x $(LOWEST_PY) || $(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_PY) tests/support/lowest.py >$(LOWEST_VENV)/lowest.txt
+	$(LOWEST_PY) -m pip install $(PIP_FLAGS) --editable . --requirement $(LOWEST_VENV)/lowest.txt \
+		hypothesis jsonschema opentelemetry-sdk pytest-randomly pytest-timeout pytest-xdist trustme
+	touch $@
+
+test-lowest: $(LOWEST_VENV)/.ready
+	$(LOWEST_PY) -m pytest -n $(WORKERS) -m "not peers and not full and not soak and not sdks" $(wildcard $(LOWEST_TESTS))
+
 # The sample project sees the wheel, as a user's project does, and none of the sources. pyright comes from npm: the
 # package of that name on PyPI would fetch a node of its own.
 typed: $(VENV)/.ready-dev need-node
