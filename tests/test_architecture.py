@@ -27,10 +27,12 @@ ROOMS = {
     "pieces": "transport",
     "duplex": "transport",
     "iterators": "transport",
+    "events": "transport",
     "decoding": "transport",
     "demo": "demo",
     "explain": "explain",
     "engine": "engine",
+    "engine.sync": "ground",  # how a coroutine without awaits is run: of nobody in particular
     "runtime": "runtime",
     "runtime.protocols": "runtime",
     "runtime.sockets": "runtime",

@@ -263,10 +263,8 @@ class TestClients:
             del kept[1:]
             gc.collect()
             now = time.monotonic()
-            (line,) = [
-                line for line in census.busiest_lines(now) if f"{borrow.__code__.co_firstlineno + 1}" in line.name
-            ]
-            assert line.name == f"Client at {__file__}:{borrow.__code__.co_firstlineno + 1}"
+            where = f"Client at {__file__}:{borrow.__code__.co_firstlineno + 1}"
+            (line,) = [line for line in census.busiest_lines(now) if line.name == where]
             assert (line.made, line.gone, line.requests) == (4, 3, None)
             assert all(line.name not in other.name for other in census.busiest_lines(now + 61.0))
 

@@ -80,6 +80,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
+    "client.auth": ("Auth", "BasicAuth", "BearerAuth", "NetrcAuth"),
+    "client.digest": ("DigestAuth",),
+    "client.retry": ("Retry",),
     "config_checks": ("ConfigFinding",),
     "errors": (
         "BodyNotRead",
@@ -119,6 +122,7 @@ _HOMES = {
         "WriteTimeout",
     ),
     "duplex": ("AsyncDuplex", "Duplex"),
+    "events": ("ServerSentEvent",),
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),

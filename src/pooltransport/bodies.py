@@ -79,6 +79,8 @@ class RequestBody:
             return _BytesBody(content) if content else NO_BODY
         if isinstance(content, str):
             return RequestBody.of(_utf8(content))
+        if isinstance(content, RequestBody):
+            return content
         if isinstance(content, (bytearray, memoryview)):
             return RequestBody.of(_snapshot(content))
         return _other_body(content)

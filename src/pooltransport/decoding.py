@@ -210,7 +210,7 @@ class _Zstd(_Members):
 
 
 class _Brotli:
-    """RFC 7932. What stands behind its end is nothing."""
+    """RFC 7932. Something behind its end is an error, as its library has it."""
 
     __slots__ = ("_brotli", "_waiting", "broken", "name")
 
@@ -228,14 +228,15 @@ class _Brotli:
     def take(self) -> bytes:
         decoder = self._brotli
         while not decoder.is_finished():
-            if not decoder.can_accept_more_data():
-                piece: bytes = decoder.process(b"", output_buffer_limit=_STEP)
-            elif self._waiting:
-                piece = decoder.process(self._waiting.pop(0), output_buffer_limit=_STEP)
-            else:
-                break
+            # Where it could take more, it may still have something to give.
+            data = self._waiting.pop(0) if self._waiting and decoder.can_accept_more_data() else b""
+            piece: bytes = decoder.process(data, output_buffer_limit=_STEP)
             if piece:
                 return piece
+            if not data and not (self._waiting and decoder.can_accept_more_data()):
+                break
+        if self._waiting and decoder.is_finished():
+            raise self.broken("there are bytes behind its end")
         return b""
 
     @property

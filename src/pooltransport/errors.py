@@ -64,7 +64,11 @@ class HTTPStatusError(Error):
 
 
 class TooManyRedirects(Error):
-    """More redirects than `max_redirects`; `.response` of the last one is closed."""
+    """More redirects than `max_redirects`. `.response` is the last one, closed; its `history` has those before."""
+
+    def __init__(self, message: str, response: Any = None) -> None:
+        super().__init__(message)
+        self.response = response
 
 
 class DecodingError(Error):

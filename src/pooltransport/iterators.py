@@ -7,11 +7,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .engine.sync import run_sync
+from .events import EventParser, check_event_stream
 from .pieces import Lines, Rechunker
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from .events import ServerSentEvent
     from .response import AsyncResponse, Response
 
 
@@ -49,9 +51,9 @@ class ByteIterator:
 class LineIterator:
     __slots__ = ("_lines", "_more", "_source")
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, charset: str | None = None) -> None:
         self._source = ByteIterator(response, None)
-        self._lines = Lines(response._charset())  # noqa: SLF001 - one class in two
+        self._lines = Lines(charset or response._charset())  # noqa: SLF001 - one class in two
         self._more = True
 
     def __iter__(self) -> Self:
@@ -63,6 +65,23 @@ class LineIterator:
                 raise StopIteration
             self._more = self._lines.put(next(self._source, b""))
         return line
+
+
+class EventIterator:
+    __slots__ = ("_events", "_lines")
+
+    def __init__(self, response: Response) -> None:
+        check_event_stream(response.headers, response.url.origin)
+        self._lines = LineIterator(response, "utf-8")
+        self._events = EventParser()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ServerSentEvent:
+        while (event := self._events.put(next(self._lines))) is None:
+            pass
+        return event
 
 
 class AsyncByteIterator:
@@ -99,9 +118,9 @@ class AsyncByteIterator:
 class AsyncLineIterator:
     __slots__ = ("_lines", "_more", "_source")
 
-    def __init__(self, response: AsyncResponse) -> None:
+    def __init__(self, response: AsyncResponse, charset: str | None = None) -> None:
         self._source = AsyncByteIterator(response, None)
-        self._lines = Lines(response._charset())  # noqa: SLF001 - one class in two
+        self._lines = Lines(charset or response._charset())  # noqa: SLF001 - one class in two
         self._more = True
 
     def __aiter__(self) -> Self:
@@ -117,3 +136,20 @@ class AsyncLineIterator:
                 data = b""
             self._more = self._lines.put(data)
         return line
+
+
+class AsyncEventIterator:
+    __slots__ = ("_events", "_lines")
+
+    def __init__(self, response: AsyncResponse) -> None:
+        check_event_stream(response.headers, response.url.origin)
+        self._lines = AsyncLineIterator(response, "utf-8")
+        self._events = EventParser()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        while (event := self._events.put(await self._lines.__anext__())) is None:
+            pass
+        return event

@@ -205,6 +205,7 @@ class Request:
         "decode",
         "extensions",
         "retry_stale",
+        "spent",
         "timeout",
         "trace",
     )
@@ -213,6 +214,7 @@ class Request:
     decode: bool | None
     extensions: dict[str, Any]
     retry_stale: bool | None
+    spent: float  # s, of the total, by requests before this one in the same exchange: redirects, retries
     timeout: Timeout
     trace: ClientTrace | None
 
@@ -239,6 +241,7 @@ class Request:
         self.client_trace = None
         self.retry_stale = retry_stale
         self.decode = decode
+        self.spent = 0.0
         self.extensions = {} if extensions is None else extensions
         self._trailers = None if trailers is None else Headers(trailers)
         if headers is None and trailers is None:
@@ -311,6 +314,23 @@ class Request:
     def with_headers(self, headers: HeadersInput) -> Request:
         """Return a copy with these headers instead, those of body and Host as they were; it shares the body, too."""
         return self._copy(_headers=_own_headers(headers))
+
+    def with_spent(self, seconds: float) -> Request:
+        """Return a copy that has `seconds` less of its total; it shares the body."""
+        return self._copy(spent=seconds)
+
+    def with_url(self, url: URL, headers: Headers, *, method: str | None = None, is_same_host: bool = True) -> Request:
+        """Return a copy that goes to `url` with `headers`: with the same body, or with another `method` and none.
+
+        To another host its own Host and ``sni_hostname`` do not go.
+        """
+        changes: dict[str, Any] = {"_url": url, "_headers": headers.freeze()}
+        if method is not None:
+            changes |= {"_method": method, "_body": NO_BODY, "_content": None, "_chunked": False, "_trailers": None}
+        if not is_same_host:
+            extensions = {name: value for name, value in self.extensions.items() if name != "sni_hostname"}
+            changes |= {"_host": None, "extensions": extensions}
+        return self._copy(**changes)
 
     def _copy(self, **changes: Any) -> Request:
         copy = object.__new__(Request)

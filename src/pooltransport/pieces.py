@@ -79,9 +79,12 @@ class Rechunker:
 
 
 class Lines:
-    """Cuts lines out of text that comes in pieces; ends: LF, CR LF, CR (as `str.splitlines` for these)."""
+    """Cuts lines out of text that comes in pieces; ends: LF, CR LF, CR (as `str.splitlines` for these).
 
-    __slots__ = ("_decoder", "_done", "_lines", "_rest")
+    A CR ends its line at once: an event must not wait for the one after it. An LF that follows is then its other half.
+    """
+
+    __slots__ = ("_after_cr", "_decoder", "_lines", "_rest")
 
     def __init__(self, charset: str) -> None:
         import codecs  # noqa: PLC0415 - only who asks pays for it
@@ -92,7 +95,7 @@ class Lines:
             self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._lines: list[str] = []
-        self._done = False
+        self._after_cr = False
 
     def pop(self) -> str | None:
         """Return the next whole line, or None."""
@@ -100,14 +103,13 @@ class Lines:
 
     def put(self, data: bytes) -> bool:
         """Take what came (``b""`` at the end); report whether that was before the end."""
-        text = self._rest + self._decoder.decode(data, final=not data)
-        if data and text.endswith("\r"):
-            # The LF of this line's end may still come.
-            text, held = text[:-1], "\r"
-        else:
-            held = ""
-        rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self._rest = rows.pop() + held
+        text = self._decoder.decode(data, final=not data)
+        if text:
+            if self._after_cr:
+                text = text.removeprefix("\n")
+            self._after_cr = text.endswith("\r")
+        rows = (self._rest + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._rest = rows.pop()
         if not data and self._rest:
             rows.append(self._rest)
             self._rest = ""

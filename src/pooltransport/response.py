@@ -18,7 +18,14 @@ from .engine.sync import run_sync
 from .engine.upgrade import Upgraded
 from .errors import BodyNotRead, DecodingError, HTTPStatusError, StreamConsumed, TransportError
 from .headers import Headers
-from .iterators import AsyncByteIterator, AsyncLineIterator, ByteIterator, LineIterator
+from .iterators import (
+    AsyncByteIterator,
+    AsyncEventIterator,
+    AsyncLineIterator,
+    ByteIterator,
+    EventIterator,
+    LineIterator,
+)
 from .pieces import Parts, charset_of, parse_json
 
 if TYPE_CHECKING:
@@ -109,6 +116,12 @@ class _ResponseBase:
     def trailers(self) -> Headers:
         """The trailer fields: empty until the body was read to its end (RFC 9110 section 6.5)."""
         return Headers._from_raw(self._body.trailers)  # noqa: SLF001 - ours
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that this answer sets, by name: for a look. A client stores them only in a jar (`Client`)."""
+        pairs = [field.partition(";")[0].partition("=") for field in self.headers.get_list("set-cookie")]
+        return {name.strip(): value.strip().strip('"') for name, _, value in pairs}
 
     @property
     def url(self) -> URL:
@@ -247,6 +260,12 @@ class Response(_ResponseBase):
         """Iterate over the lines of the text, without their ends."""
         return LineIterator(self)
 
+    def iter_events(self) -> EventIterator:
+        """Iterate over the `ServerSentEvent`s of a ``text/event-stream``, each as soon as it is whole (WHATWG HTML,
+        section 9.2.6). Raises `DecodingError` for a body of another type. Connecting again is the caller's.
+        """
+        return EventIterator(self)
+
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`; a response that is still
         streamed is read up to the drain limit and closed.
@@ -345,6 +364,10 @@ class AsyncResponse(_ResponseBase):
     def aiter_lines(self) -> AsyncLineIterator:
         """As `Response.iter_lines`, with ``async for``."""
         return AsyncLineIterator(self)
+
+    def aiter_events(self) -> AsyncEventIterator:
+        """As `Response.iter_events`, with ``async for``."""
+        return AsyncEventIterator(self)
 
     def raise_for_status(self) -> Self:
         """Return self for a status below 400, else raise `HTTPStatusError`. Reading cannot be awaited

@@ -18,6 +18,8 @@ URL = "http://h/x"
 
 
 class FakeResponse:
+    status_code = 200
+
     def __init__(self, request, error=None):
         self.request = request
         self.error = error
@@ -206,7 +208,7 @@ def test_bad_arguments_send_nothing(transport, options):
 
 
 def test_arguments_that_do_not_exist(transport):
-    for name in ("cookies", "auth", "files", "follow_redirects"):
+    for name in ("verify", "proxies", "allow_redirects", "stream"):
         with pytest.raises(TypeError, match=name):
             Client(transport).get(URL, **{name: None})
 

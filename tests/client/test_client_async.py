@@ -12,6 +12,8 @@ URL = "http://h/x"
 
 
 class FakeResponse:
+    status_code = 200
+
     def __init__(self, request, error=None, wait=False):
         self.request = request
         self.error = error

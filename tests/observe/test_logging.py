@@ -177,7 +177,9 @@ def test_files(records, server_factory, server_ssl_context, tls_ca, tmp_path):
     tls_ca.cert_pem.write_to_path(str(path))
     with pt.Transport(name=NAME, ca_file=path) as transport:
         get(transport, server.url).read()
-        path.write_text("no certificate")
+        broken = tmp_path / "broken.pem"
+        broken.write_text("no certificate")
+        broken.replace(path)  # at once: a file that is being written looks like two changes
         deadline = time.monotonic() + 10.0
         while not records.records and time.monotonic() < deadline:
             transport.close_idle_connections()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import subprocess
 import sys
-from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,8 +17,7 @@ from pooltransport.observe import catalogue
 from pooltransport.observe.prometheus import PoolCollector
 from tests.support.colours import run_colour
 from tests.support.responders import Responder, big, head, ok
-
-MANY = 1_000_000  # hosts: the process has those of other tests as well
+from tests.support.scraping import scrape, total
 
 
 @Responder
@@ -27,23 +25,6 @@ def by_path(conn, request):
     """Answer with the status that the path names."""
     status = request.target.strip("/").partition("?")[0] or "200"
     conn.send(head(f"{status} Some", length=5) + b"hello")
-
-
-def scrape(collector):
-    """Return {series name: {labels: value}} as a scrape has it."""
-    found = defaultdict(dict)
-    for family in collector.collect():
-        for sample in family.samples:
-            labels = frozenset(sample.labels.items())
-            assert labels not in found[sample.name], f"{sample.name} twice with {sample.labels}"
-            found[sample.name][labels] = sample.value
-    return found
-
-
-def total(series, **labels):
-    """Return the sum of the series with these labels."""
-    wanted = {(key, str(value)) for key, value in labels.items()}
-    return sum(value for found, value in series.items() if wanted <= found)
 
 
 class TestCatalogue:
@@ -268,54 +249,17 @@ class TestValues:
 
 @pytest.mark.filterwarnings("ignore:unclosed Transport with:ResourceWarning")  # dropped on purpose
 class TestNothingGoesDown:
-    def test_when_transports_go_away(self, server_factory):
-        """Closed and dropped, or dropped alone, at once or with a response: of the whole process."""
-        server = server_factory(big(50_000))
-        collector = PoolCollector(max_hosts=MANY)
-        client_count = census.clients().created
-        before = {}
-        rng = random.Random(7)
-        held = []
-        for number in range(8):
-            # Named: of the thousand hosts that are remembered of those without a name all are taken by other tests.
-            trace = pt.ClientTrace(got_conn=lambda _: 1 / 0) if number == 3 else None
-            transport = pt.Transport(name="gone, for prometheus", trace=trace)
-            response = transport.round_trip(pt.Request("GET", server.url))
-            pt.Client(transport=transport).get(server.url)
-            if number % 2:
-                response.close()
-                transport.close()
-            else:
-                held.append(response)
-            before = self.check(before, collector, server.port)
-            del transport, response
-            before = self.check(before, collector, server.port)
-            if rng.random() < 0.3:
-                held.pop().close()
-                before = self.check(before, collector, server.port)
-        while held:
-            held.pop().close()
-        gc.collect()
-        with pt.Transport() as transport:
-            transport.stats()  # a safe point: what there is to say of those that were dropped is said in this test
-        after = self.check(before, collector, server.port)
-        name = "pooltransport_connection_acquired_total"
-        assert sum(value for (series, _), value in after.items() if series == name) == 16
-        errors = scrape(collector)["pooltransport_hook_errors_total"]
-        assert total(errors, pooltransport_hook="got_conn") >= 2
-        assert total(scrape(collector)["pooltransport_client_created_total"]) == client_count + 17
-
-    @staticmethod
-    def check(before, collector, port):
-        shown = {
-            (name, labels): value
-            for name, series in scrape(collector).items()
-            for labels, value in series.items()
-            if name.endswith(("_total", "_bucket", "_count", "_sum")) and ("server_port", str(port)) in labels
-        }
-        fallen = [key for key, value in before.items() if value > shown.get(key, -1)]
-        assert fallen == []
-        return shown
+    def test_when_transports_go_away(self):
+        """Of the whole process; one of its own, since a scrape of all that other tests have left takes seconds."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.observe.going_away"],
+            cwd=Path(__file__).parent.parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "8 transports gone, nothing fell\n"), done.stderr
 
 
 class _Broken:

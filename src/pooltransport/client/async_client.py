@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pooltransport import census
@@ -9,19 +10,25 @@ from pooltransport.lease import find_site
 from pooltransport.models import UNSET
 
 from .build import ClientBase, check_round_tripper
+from .flow import Flow, Loops
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
     from pooltransport.bodies import Content
-    from pooltransport.models import Request, TimeoutInput
+    from pooltransport.models import Request, TimeoutInput, Unset
     from pooltransport.response import AsyncResponse
     from pooltransport.roundtripper import AsyncRoundTripper
     from pooltransport.trace import ClientTrace
     from pooltransport.url import URL
 
+    from .auth import AuthInput
     from .build import BodyOptions, ClientHeaders, Pairs, RequestOptions
+    from .cookies import CookiesInput
+    from .flow import Wishes
+    from .multipart import FilesInput
+    from .retry import Retry
 
 
 class AsyncClient(ClientBase):
@@ -33,13 +40,21 @@ class AsyncClient(ClientBase):
     `timeout`: seconds for the whole exchange, the body included, or a `Timeout`; None for no total.
     `base_url`: what relative URLs are appended to, see `URL.join`. `headers`, `params`: of every
     request; those of a call come on top. `trace`: hooks told about every request.
+    `cookies`: None keeps none, since a shared client must not mix its users' sessions; a dict is sent
+    as it is; a `http.cookiejar.CookieJar` stores. `auth`: (user, password), an `Auth` such as
+    `BearerAuth`, or a callable that is given the request and returns the one to send, or a coroutine function.
+    `follow_redirects`, `max_redirects`: whether redirects are followed, and how many (0 or more).
+    `retry`: a `Retry`, or how often; None repeats nothing but what the transport does by itself.
+
+    All that a call sends is one exchange: one total, and the last answer, with those before in its
+    `history`. Another origin gets no Authorization, Cookie or Proxy-Authorization.
 
     Sends ``User-Agent: python-pooltransport/<version>`` unless `headers` say otherwise (None: not at
     all), and the user and password of a URL as Basic authentication unless there is an Authorization
     header (as Go's client).
 
-    Raises `ConfigError` for a transport that is none, or a bad timeout; `InvalidRequest` for a bad
-    `base_url`, `headers` or `params`.
+    Raises `ConfigError` for a transport that is none, or a bad timeout, `cookies`, `auth` or `retry`;
+    `InvalidRequest` for a bad `base_url`, `headers` or `params`.
     """
 
     __slots__ = ("_transport",)
@@ -52,12 +67,27 @@ class AsyncClient(ClientBase):
         base_url: str | URL = "",
         headers: ClientHeaders = None,
         params: Pairs | str | None = None,
+        cookies: CookiesInput = None,
+        auth: AuthInput = None,
+        follow_redirects: bool = True,
+        max_redirects: int = 10,
+        retry: Retry | int | None = None,
         trace: ClientTrace | None = None,
     ) -> None:
         check_round_tripper(transport, is_async=True)
         self._transport = transport
         super().__init__(
-            timeout=timeout, base_url=base_url, headers=headers, params=params, trace=trace, transport=transport
+            timeout=timeout,
+            base_url=base_url,
+            headers=headers,
+            params=params,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            max_redirects=max_redirects,
+            retry=retry,
+            trace=trace,
+            transport=transport,
         )
         census.client_made(self, transport, str(find_site(())))
 
@@ -79,21 +109,31 @@ class AsyncClient(ClientBase):
         headers: ClientHeaders = None,
         content: Content = None,
         data: Pairs | str | bytes | None = None,
+        files: FilesInput | None = None,
         json: Any = None,
+        cookies: CookiesInput | Unset = UNSET,
+        auth: AuthInput | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        retry: Retry | int | Unset | None = UNSET,
         timeout: TimeoutInput = UNSET,
         trace: ClientTrace | None = None,
+        retry_stale: bool | None = None,
+        extensions: dict[str, Any] | None = None,
     ) -> AsyncResponse:
         """Send a request, read the whole response, and give its connection back: nothing to close.
 
         `params`: appended to the URL's query; a mapping, pairs, or an encoded `str`. `headers`: on top
         of the client's; None as a value leaves one out. One body at most: `content` (bytes, `str`, a
-        binary file, an iterable or asynchronous iterable of bytes), `data` (a mapping or pairs, sent as
-        a form; `str` and bytes as they are), or `json` (encoded, NaN refused; None is no body).
-        `timeout`: on top of the client's, field by field. `trace`: hooks for this request.
+        binary file, an iterable or asynchronous iterable of bytes), `data` (a mapping or pairs, sent
+        as a form; `str` and bytes as they are), `json` (encoded, NaN refused; None is no body), or `files`: a
+        mapping or pairs of names and what is sent for them, a file or bytes, or (filename, file), or these with a
+        content type; streamed as multipart/form-data, with the fields of `data`.
+        `cookies`, `auth`, `follow_redirects`, `retry`: instead of the client's. `timeout`: on top of the client's,
+        field by field. `trace`: hooks for this request. `retry_stale`, `extensions`: see `Request`.
 
         Any status is a response. Raises `InvalidRequest` or `ConfigError` before anything is sent for
-        what cannot be; `TransportClosed` if the client or its transport is closed; another
-        `TransportError` for what the network and the pool did.
+        what cannot be; `TransportClosed` if the client or its transport is closed; `TooManyRedirects`; `DecodingError`;
+        another `TransportError` for what the network and the pool did.
         """
         self._check_open()
         request = self.build_request(
@@ -103,11 +143,14 @@ class AsyncClient(ClientBase):
             headers=headers,
             content=content,
             data=data,
+            files=files,
             json=json,
             timeout=timeout,
             trace=trace,
+            retry_stale=retry_stale,
+            extensions=extensions,
         )
-        return await _read(await self.transport.round_trip(request))
+        return await self._send(request, self._wishes_of(auth, cookies, follow_redirects, retry), reads=True)
 
     async def get(self, url: str | URL, **options: Unpack[RequestOptions]) -> AsyncResponse:
         """GET `url`; see `request`."""
@@ -144,17 +187,41 @@ class AsyncClient(ClientBase):
         raises what `request` does: for bad arguments here, for the rest on entering.
         """
         self._check_open()
-        return AsyncStream(self, self.build_request(method, url, **options))
+        wishes: dict[str, Any] = {name: options.pop(name) for name in _WISHES if name in options}  # type: ignore[misc]
+        request = self.build_request(method, url, **options)  # type: ignore[misc]
+        return AsyncStream(self, request, self._wishes_of(**wishes))
 
-    async def send(self, request: Request, *, stream: bool = False) -> AsyncResponse:
-        """Send `request`, with the client's timeout under its own and the client's trace, but not its headers.
+    async def send(
+        self,
+        request: Request,
+        *,
+        stream: bool = False,
+        cookies: CookiesInput | Unset = UNSET,
+        auth: AuthInput | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        retry: Retry | int | Unset | None = UNSET,
+    ) -> AsyncResponse:
+        """Send `request`, with the client's timeout under its own, the client's trace, cookies and auth, but not its
+        headers.
 
-        With `stream` the body is not read and the response is the caller's to close. Raises as
-        `request` does.
+        With `stream` the body is not read and the response is the caller's to close. The rest, and what is raised, as
+        of `request`.
         """
         self._check_open()
-        response = await self.transport.round_trip(self._adopt(request))
-        return response if stream else await _read(response)
+        wishes = self._wishes_of(auth, cookies, follow_redirects, retry)
+        return await self._send(self._adopt(request), wishes, reads=not stream)
+
+    async def _send(self, request: Request, wishes: Wishes, *, reads: bool) -> AsyncResponse:
+        transport = self.transport
+        began = time.monotonic()
+        response: AsyncResponse | None = None
+        if wishes.is_plain:
+            response = await transport.round_trip(request)
+            if not (wishes.follow and 300 < response.status_code < 309):
+                return await _read(response) if reads else response
+        flow = Flow(_LOOPS, transport, wishes, began, reads=reads)
+        response = await flow.run(request, response)
+        return await _read(response) if reads else response
 
     def stats(self, *, detail: bool = False) -> Any:
         """Return the transport's `PoolStats`; of a transport of another kind, what its `stats()` gives."""
@@ -178,10 +245,11 @@ class AsyncClient(ClientBase):
 class AsyncStream:
     """What `AsyncClient.stream` returns: to be entered once."""
 
-    __slots__ = ("_client", "_request", "_response")
+    __slots__ = ("_client", "_request", "_response", "_wishes")
 
-    def __init__(self, client: AsyncClient, request: Request) -> None:
+    def __init__(self, client: AsyncClient, request: Request, wishes: Wishes) -> None:
         self._client = client
+        self._wishes = wishes
         self._request: Request | None = request
         self._response: AsyncResponse | None = None
 
@@ -189,7 +257,8 @@ class AsyncStream:
         request, self._request = self._request, None
         if request is None:
             raise RuntimeError("this stream was entered before: call client.stream() again")
-        self._response = await self._client.send(request, stream=True)
+        self._client._check_open()  # noqa: SLF001 - one class in two
+        self._response = await self._client._send(request, self._wishes, reads=False)  # noqa: SLF001
         return self._response
 
     async def __aexit__(
@@ -214,3 +283,7 @@ async def _read(response: AsyncResponse) -> AsyncResponse:
         await response.aclose()
         raise
     return response
+
+
+_WISHES = ("auth", "cookies", "follow_redirects", "retry")
+_LOOPS = Loops()

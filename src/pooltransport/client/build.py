@@ -16,8 +16,13 @@ from pooltransport.config_checks import ERROR, client_findings
 from pooltransport.config_warnings import tell
 from pooltransport.errors import ConfigError, InvalidRequest, TransportClosed
 from pooltransport.headers import Headers, check_field
-from pooltransport.models import NO_TIMEOUT_SET, UNSET, Request, Timeout
+from pooltransport.models import NO_TIMEOUT_SET, UNSET, Request, Timeout, Unset
 from pooltransport.url import URL, parse_url
+
+from .auth import auth_of, basic_auth
+from .cookies import split_cookies
+from .flow import Wishes
+from .retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
     from pooltransport.headers import HeadersInput
     from pooltransport.models import TimeoutInput
     from pooltransport.trace import ClientTrace
+
+    from .auth import AuthInput
+    from .cookies import CookiesInput
+    from .multipart import FilesInput
 
     Primitive: TypeAlias = str | bytes | int | float | bool | None
     Pairs: TypeAlias = (
@@ -41,8 +50,14 @@ class RequestOptions(TypedDict, total=False):
 
     params: Pairs | str | None
     headers: ClientHeaders
+    cookies: CookiesInput | Unset
+    auth: AuthInput | Unset
+    follow_redirects: bool | Unset
+    retry: Retry | int | Unset | None
     timeout: TimeoutInput
     trace: ClientTrace | None
+    retry_stale: bool | None
+    extensions: dict[str, Any] | None
 
 
 class BodyOptions(RequestOptions, total=False):
@@ -50,13 +65,14 @@ class BodyOptions(RequestOptions, total=False):
 
     content: Content
     data: Pairs | str | bytes | None
+    files: FilesInput | None
     json: Any
 
 
 class ClientBase:
     """What `Client` and `AsyncClient` share. Not for use by itself."""
 
-    __slots__ = ("__weakref__", "_base_url", "_closed", "_headers", "_query", "_timeout", "_trace")
+    __slots__ = ("__weakref__", "_base_url", "_closed", "_headers", "_query", "_timeout", "_trace", "_wishes")
 
     def __init__(
         self,
@@ -65,6 +81,11 @@ class ClientBase:
         base_url: str | URL,
         headers: ClientHeaders,
         params: Pairs | str | None,
+        cookies: CookiesInput,
+        auth: AuthInput,
+        follow_redirects: bool,
+        max_redirects: Any,
+        retry: Retry | int | None,
         trace: ClientTrace | None,
         transport: object,
     ) -> None:
@@ -75,6 +96,10 @@ class ClientBase:
         self._headers = merge_headers(_default_headers(), headers)
         self._query = encode_pairs(params, "params")
         self._trace = trace
+        if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
+            raise ConfigError(f"max_redirects={max_redirects!r}: must be a whole number, 0 or more")
+        cookie, jar = split_cookies(cookies)
+        self._wishes = Wishes(_flag(follow_redirects), max_redirects, auth_of(auth), Retry.of(retry), cookie, jar)
         if self._timeout is not NO_TIMEOUT_SET or self._base_url is not None:
             self._judge(transport)
 
@@ -122,18 +147,22 @@ class ClientBase:
         headers: ClientHeaders = None,
         content: Content = None,
         data: Pairs | str | bytes | None = None,
+        files: FilesInput | None = None,
         json: Any = None,
         timeout: TimeoutInput = UNSET,
         trace: ClientTrace | None = None,
+        retry_stale: bool | None = None,
+        extensions: dict[str, Any] | None = None,
     ) -> Request:
-        """Return the request that `request` with the same arguments would send. Does no I/O.
+        """Return the request that `request` with the same arguments would send first, without cookies and `auth`,
+        which `send` adds. Does no I/O.
 
         Raises as `request` does for arguments that cannot be sent.
         """
         target = parse_url(url) if self._base_url is None else self._base_url.join(url)
         if self._query or params is not None:
             target = target.with_query("&".join(filter(None, (self._query, encode_pairs(params, "params")))))
-        body, content_type = encode_body(content, data, json)
+        body, content_type = encode_body(content, data, json, files)
         extra = [] if content_type is None else [(b"Content-Type", content_type)]
         if target.user is not None:
             extra.append((b"Authorization", basic_auth(target.user, target.password or "")))
@@ -144,7 +173,9 @@ class ClientBase:
             content=body,
             timeout=Timeout.of(timeout).over(self._timeout),
             trace=trace,
+            retry_stale=retry_stale,
             decode=True,
+            extensions=extensions,
         )
         request.client_trace = self._trace
         return request
@@ -154,6 +185,27 @@ class ClientBase:
         if not isinstance(request, Request):
             raise InvalidRequest(f"send() takes a Request, not {type(request).__name__}: client.request() makes one")
         return request.with_defaults(self._timeout, self._trace)
+
+    def _wishes_of(
+        self,
+        auth: AuthInput | Unset = UNSET,
+        cookies: CookiesInput | Unset = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        retry: Retry | int | Unset | None = UNSET,
+    ) -> Wishes:
+        """Return what a call wants: what it gives wins over the client's."""
+        wishes = self._wishes
+        if auth is UNSET and cookies is UNSET and follow_redirects is UNSET and retry is UNSET:
+            return wishes
+        cookie, jar = (wishes.cookie, wishes.jar) if isinstance(cookies, Unset) else split_cookies(cookies)
+        return Wishes(
+            wishes.follow if isinstance(follow_redirects, Unset) else _flag(follow_redirects),
+            wishes.max_redirects,
+            wishes.auth if isinstance(auth, Unset) else auth_of(auth),
+            wishes.retry if isinstance(retry, Unset) else Retry.of(retry),
+            cookie,
+            jar,
+        )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -228,14 +280,22 @@ def _text(value: object, what: str) -> str | bytes:
     raise InvalidRequest(f"{what} has a {type(value).__name__} in it: give str, bytes, a number, or a list of these")
 
 
-def encode_body(content: Content, data: Pairs | str | bytes | None, json: object) -> tuple[Content, bytes | None]:
-    """Return the body that one of the three arguments describes, and its Content-Type if that is known.
+def encode_body(
+    content: Content, data: Pairs | str | bytes | None, json: object, files: FilesInput | None = None
+) -> tuple[Any, bytes | None]:
+    """Return the body that one of the arguments describes, or `files` with `data`, and its Content-Type if known.
 
     Raises `InvalidRequest` if more than one is given, or `json` cannot be encoded (NaN and infinity
     cannot: RFC 8259 section 6).
     """
-    if data is None and json is None:
+    if data is None and json is None and files is None:
         return content, None
+    if files is not None:
+        if content is not None or json is not None:
+            raise InvalidRequest("a request has one body: give files= with data=, or one of content= and json=")
+        from .multipart import encode_files  # noqa: PLC0415 - only for who needs it
+
+        return encode_files(files, data)
     given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
     if len(given) > 1:
         raise InvalidRequest(f"a request has one body: give one of {' and '.join(f'{name}=' for name in given)}")
@@ -250,18 +310,6 @@ def encode_body(content: Content, data: Pairs | str | bytes | None, json: object
     if isinstance(data, (str, bytes)):
         return data, None
     return encode_pairs(data, "data"), b"application/x-www-form-urlencoded"
-
-
-def basic_auth(user: str, password: str) -> bytes:
-    """Return the value of Authorization for `user` (RFC 7617), as Go's client sends a URL's userinfo.
-
-    Raises `InvalidRequest` for a colon in `user`: the server could not tell where it ends.
-    """
-    if ":" in user:
-        raise InvalidRequest("the user name in the URL has a colon, which Basic authentication cannot carry (RFC 7617)")
-    from binascii import b2a_base64  # noqa: PLC0415 - only for who needs it
-
-    return b"Basic " + b2a_base64(f"{user}:{password}".encode(), newline=False)
 
 
 def check_round_tripper(transport: object, *, is_async: bool) -> None:
@@ -282,6 +330,12 @@ def check_round_tripper(transport: object, *, is_async: bool) -> None:
     if is_async and not hasattr(transport, "aclose") and hasattr(transport, "close"):
         kind = type(transport).__name__
         raise ConfigError(f"{kind} has close() and no aclose(), so it is synchronous: use {other} [PTC115]")
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(f"follow_redirects={value!r}: must be True or False")
 
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect

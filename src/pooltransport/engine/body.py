@@ -280,9 +280,9 @@ class Body:
 
     # -- closing early --------------------------------------------------------------------------
 
-    async def close(self) -> None:
+    async def close(self, *, wait: bool = False) -> None:
         """End it now. What is left of the body is read away within the bounds, so that the connection
-        can be used again: at once on threads, in the background on loops.
+        can be used again: at once on threads and with `wait`, else in the background on loops.
         """
         if self.state is not State.OPEN:
             return
@@ -303,7 +303,10 @@ class Body:
             self._give_up(CloseReason.DRAIN_LIMIT, DrainOutcome.LIMIT)
         else:
             self._engine.ledger.note(self._engine.ledger.pool.set_draining, lease.conn)
-            await lease.conn.runtime.detach(self._drain)
+            if wait:
+                await self._drain()
+            else:
+                await lease.conn.runtime.detach(self._drain)
 
     def _give_up(self, reason: CloseReason, outcome: DrainOutcome | None = None, drained: int = 0) -> None:
         ledger, lease = self._engine.ledger, self._lease

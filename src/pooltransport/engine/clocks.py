@@ -100,15 +100,17 @@ def settle(options: TransportOptions, timeout: Timeout) -> ClockSettings:
 
 
 class Clocks:
-    """The settings of one request, started at `now`. Moments are absolute; None is "no bound"."""
+    """The settings of one request, started at `now`, when `spent` seconds of its total had gone by already in earlier
+    ones of the same exchange. Moments are absolute; None is "no bound".
+    """
 
     __slots__ = ("deadline", "settings", "started")
 
-    def __init__(self, settings: ClockSettings, now: float) -> None:
+    def __init__(self, settings: ClockSettings, now: float, spent: float = 0.0) -> None:
         self.settings = settings
         self.started = now
         total = settings.total.seconds
-        self.deadline = None if total is None else now + total
+        self.deadline = None if total is None else now - spent + total
 
     @property
     def is_unbounded(self) -> bool:

@@ -138,7 +138,7 @@ class Engine:
         if self.ledger.has_reports:
             self.ledger.safe_point()
         runtime = self._find_runtime()
-        clocks = Clocks(self.settings_of(request.timeout), self.now())
+        clocks = Clocks(self.settings_of(request.timeout), self.now(), request.spent)
         key = self.key_for(request, runtime)
         reports = self.ledger.reports
         hooks = bind(

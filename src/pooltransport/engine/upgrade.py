@@ -100,7 +100,7 @@ class Upgraded:
         self._check_open()
         self._lease.conn.stream.end_writing()
 
-    async def close(self) -> None:
+    async def close(self, *, wait: bool = False) -> None:  # noqa: ARG002 - a body's signature
         """Close it, and let the slot go."""
         if self.state is State.OPEN:
             self._end(CloseReason.UPGRADED, State.CLOSED)
