@@ -96,7 +96,7 @@ types: $(VENV)/.ready-dev
 	$(PY) -m mypy
 
 # One Python, and of the tests those that meet other people's code: it is their versions that are in question.
-LOWEST_TESTS := tests/client tests/runtime tests/testing tests/core/http1 tests/adapters tests/engine/test_round_trip.py \
+LOWEST_TESTS := tests/client tests/runtime tests/testing/test_[!p]*.py tests/core/http1 tests/adapters tests/engine/test_round_trip.py \
 	tests/engine/test_codings.py tests/engine/test_hops.py tests/engine/test_tls.py tests/observe/test_otel.py \
 	tests/observe/test_prometheus.py tests/observe/test_spans.py tests/test_trust_files.py tests/test_url.py
 LOWEST_PY := $(LOWEST_VENV)/bin/python

@@ -13,6 +13,7 @@ import re
 import sys
 from collections import Counter
 from typing import NamedTuple
+from urllib.parse import urljoin
 
 import pooltransport as pt
 
@@ -25,7 +26,6 @@ class Crawl(NamedTuple):
 
     pages: int
     failed: dict[str, str]  # hosts, and why
-    most_open: int  # connections at once
     closed: dict[str, int]
 
 
@@ -50,11 +50,9 @@ async def crawl(urls: list[str], transport: pt.AsyncTransport) -> Crawl:
     """Follow the links of each URL within its host."""
     failed: dict[str, str] = {}
     pages: Counter[str] = Counter()
-    most_open = 0
     client = pt.AsyncClient(transport, timeout=pt.Timeout(30.0, response_header=10.0, read=10.0))
 
     async def host(start: str) -> None:
-        nonlocal most_open
         origin = pt.URL(start).origin
         todo, seen = [start], {start}
         while todo and pages[origin] < PAGES:
@@ -66,24 +64,23 @@ async def crawl(urls: list[str], transport: pt.AsyncTransport) -> Crawl:
                 failed[origin] = f"{type(error).__name__}: {error}"
                 return
             pages[origin] += 1
-            most_open = max(most_open, transport.stats().open)
             for link in LINK.findall(response.content):
-                found = response.url.join(link.decode("latin-1"))
-                if found.origin == origin and str(found) not in seen:
-                    seen.add(str(found))
-                    todo.append(str(found))
+                found = urljoin(url, link.decode("latin-1"))
+                if found.startswith("http") and pt.URL(found).origin == origin and found not in seen:
+                    seen.add(found)
+                    todo.append(found)
 
     async with asyncio.TaskGroup() as group:
         for url in urls:
             group.create_task(host(url))
     closed = {reason: count for reason, count in transport.stats().closed.items() if count}
-    return Crawl(pages.total(), failed, most_open, closed)
+    return Crawl(pages.total(), failed, closed)
 
 
 async def main() -> None:
     async with make_transport() as transport:
         done = await crawl(sys.argv[1:], transport)
-    print(f"{done.pages} pages, {done.most_open} connections at once, {len(done.failed)} hosts failed")
+    print(f"{done.pages} pages, {len(done.failed)} hosts failed; connections closed: {done.closed}")
     for origin, why in done.failed.items():
         print(f"  {origin}: {why}")
 

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,9 @@ def describe() -> str:
             elif inspect.isfunction(value):
                 lines.append(f"def {name}{parameters(value)}")
             else:
-                lines.append(f"{name}: {type(value).__name__}")
+                # The type of a union has another name from Python 3.14 on.
+                kind = "alias" if isinstance(value, types.UnionType) else type(value).__name__
+                lines.append(f"{name}: {kind}")
     return "\n".join(lines) + "\n"
 
 

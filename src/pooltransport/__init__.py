@@ -11,6 +11,12 @@ TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from .client import AsyncClient as AsyncClient
     from .client import Client as Client
+    from .client.auth import Auth as Auth
+    from .client.auth import BasicAuth as BasicAuth
+    from .client.auth import BearerAuth as BearerAuth
+    from .client.auth import NetrcAuth as NetrcAuth
+    from .client.digest import DigestAuth as DigestAuth
+    from .client.retry import Retry as Retry
     from .config_checks import ConfigFinding as ConfigFinding
     from .duplex import AsyncDuplex as AsyncDuplex
     from .duplex import Duplex as Duplex
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
     from .errors import UnclosedTransportWarning as UnclosedTransportWarning
     from .errors import WriteError as WriteError
     from .errors import WriteTimeout as WriteTimeout
+    from .events import ServerSentEvent as ServerSentEvent
     from .headers import Headers as Headers
     from .models import UNSET as UNSET
     from .models import Request as Request

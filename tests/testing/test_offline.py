@@ -24,7 +24,7 @@ def test_refuses_before_anything_is_dialed(colour, server_factory):
 
     def resolver(host, port):
         looked_up.append(host)
-        return [("127.0.0.1", port)]
+        return ["127.0.0.1"]
 
     async def body(c):
         client = c.make_client()

@@ -21,7 +21,6 @@ from pooltransport.engine.body import State
 from pooltransport.engine.clocks import Clocks, settle
 from pooltransport.engine.sync import run_sync
 from pooltransport.errors import IncompleteBody
-from pooltransport.models import Timeout
 from pooltransport.options import TransportOptions
 from pooltransport.response import AsyncResponse, Response
 
@@ -133,7 +132,7 @@ class _FaultBase:
         return self._steps[number % last if self._repeat else min(number, last - 1)]
 
     async def _play(self, request: Request, send: Callable[[Request], Awaitable[Any]], answer: Any) -> Any:
-        clocks = Clocks(settle(self.options, request.timeout), self.now())
+        clocks = Clocks(settle(self.options, request.timeout), self.now(), request.spent)
         step = self._next_step()
         if isinstance(step, BaseException):
             raise step
@@ -143,21 +142,16 @@ class _FaultBase:
             return await answer(step)(request)
         if step.before:
             await self._wait(step.before, clocks, "headers", request)
-        got = await send(self._with_less_time(request, clocks))
+        waited = self.now() - clocks.started if step.before else 0.0
+        got = await send(request.with_spent(request.spent + waited) if waited else request)
         got.request = request
-        got._elapsed += self.now() - clocks.started if step.before else 0.0  # noqa: SLF001 - ours
+        got._elapsed += waited  # noqa: SLF001 - ours
         if step.most is None or got.is_closed:  # an answer without a body cannot break in it
             return got
         body: Any = _FaultyBody(got._body, step, self, clocks, request)  # noqa: SLF001 - ours
         made = self._kind(request, got._head, body, got.conn, got._elapsed, self)  # noqa: SLF001 - ours
         made.history = got.history
         return made
-
-    def _with_less_time(self, request: Request, clocks: Clocks) -> Request:
-        if clocks.deadline is None or clocks.started == self.now():
-            return request
-        left = max(clocks.deadline - self.now(), 1e-6)
-        return request._copy(timeout=Timeout(left).over(request.timeout))  # noqa: SLF001 - ours
 
     async def _wait(self, seconds: float, clocks: Clocks, phase: str, request: Request) -> None:
         """Wait, and raise what the engine would when a clock of the request is over before."""
