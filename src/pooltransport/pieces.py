@@ -84,7 +84,7 @@ class Lines:
     A CR ends its line at once: an event must not wait for the one after it. An LF that follows is then its other half.
     """
 
-    __slots__ = ("_after_cr", "_decoder", "_lines", "_rest")
+    __slots__ = ("_after_cr", "_begun", "_decoder", "_lines")
 
     def __init__(self, charset: str) -> None:
         import codecs  # noqa: PLC0415 - only who asks pays for it
@@ -93,7 +93,7 @@ class Lines:
             self._decoder = codecs.getincrementaldecoder(charset)("replace")
         except LookupError:
             self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._begun: list[str] = []  # parts of a line without its end: joined once, or a long one costs its square
         self._lines: list[str] = []
         self._after_cr = False
 
@@ -108,10 +108,13 @@ class Lines:
             if self._after_cr:
                 text = text.removeprefix("\n")
             self._after_cr = text.endswith("\r")
-        rows = (self._rest + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self._rest = rows.pop()
-        if not data and self._rest:
-            rows.append(self._rest)
-            self._rest = ""
-        self._lines = rows[::-1] + self._lines
+        rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._begun.append(rows[0])
+        if len(rows) > 1 or not data:
+            rows[0] = "".join(self._begun)
+            last = rows.pop()
+            self._begun = [last] if data and last else []
+            if not data and last:
+                rows.append(last)
+            self._lines = rows[::-1] + self._lines
         return bool(data)
