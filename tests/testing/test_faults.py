@@ -233,6 +233,20 @@ def test_over_a_real_transport(colour, server_factory):
     run_colour(colour, body)
 
 
+def test_a_client_that_repeats_takes_a_step_for_each_attempt(colour):
+    async def body(c):
+        transport = faulty(c, [pt.ConnectError, status(503), drop_after(1), ok])
+        policy = pt.Retry(3, status_forcelist={503}, backoff_factor=0)
+        answer = await c.call(c.make_client(transport=transport, retry=policy).get, URL)
+        assert (answer.status_code, transport.taken) == (200, 4)
+        transport = faulty(c, [pt.ReadTimeout, ok])
+        with pytest.raises(pt.ReadTimeout):  # it may have been processed
+            await c.call(c.make_client(transport=transport, retry=policy).post, URL)
+        assert transport.taken == 1
+
+    run_colour(colour, body)
+
+
 def test_steps_that_are_none(colour):
     async def body(c):
         with pytest.raises(ValueError, match="one step at least"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from http.cookiejar import CookieJar
 
 import pytest
 
@@ -115,14 +116,6 @@ def test_streaming(colour):
         assert closed == [True]
         with pytest.raises(pt.StreamConsumed):
             await c.read(early)
-
-    async def _each(lines):
-        if hasattr(lines, "__anext__"):
-            async for line in lines:
-                yield line
-        else:
-            for line in lines:
-                yield line
 
     run_colour(colour, body)
 
@@ -286,3 +279,40 @@ def test_an_asynchronous_handler_is_for_the_asynchronous_one(colour):
         assert (await client.post("http://a.example/", json=[1])).json() == [1]
 
     run_colour(colour, body)
+
+
+def test_redirects_cookies_and_events(colour):
+    def handler(request):
+        if request.url.target == b"/start":
+            return response(302, headers={"Location": "https://b.example/end", "Set-Cookie": "a=1"}, text="moved")
+        return response(
+            content=[b"event: tick\ndata: 1\n", b"\ndata: 2\n\n"], headers={"Content-Type": "text/event-stream"}
+        )
+
+    async def body(c):
+        transport = over(c, handler)
+        client = c.make_client(transport=transport, auth=("user", "password"), cookies=CookieJar())
+        async with no_leaks():
+            answer = await c.call(client.get, "https://a.example/start")
+            assert (answer.status_code, [old.status_code for old in answer.history]) == (200, [302])
+            assert str(answer.url) == "https://b.example/end"
+            request = client.build_request("GET", "https://b.example/end")
+            streamed = await c.call(client.send, pt.Request("GET", request.url), stream=True)
+            events = streamed.iter_events() if c.sync else streamed.aiter_events()
+            found = [(event.event, event.data) async for event in _each(events)]
+        assert found == [("tick", "1"), ("message", "2")]
+        first, second, _ = transport.requests
+        assert first.headers["authorization"].startswith("Basic ")
+        assert "authorization" not in second.headers  # another origin
+
+    run_colour(colour, body)
+
+
+async def _each(source):
+    """Iterate over either kind."""
+    if hasattr(source, "__anext__"):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item

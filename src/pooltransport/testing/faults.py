@@ -236,9 +236,9 @@ class _FaultyBody:
             raise
         raise AssertionError("a wait without end ends by an error")
 
-    async def close(self) -> None:
+    async def close(self, *, wait: bool = False) -> None:
         self._closed = True
-        await self._inner.close()
+        await self._inner.close(wait=wait)
 
     async def _break(self) -> None:
         if self._step.silent:

@@ -186,7 +186,7 @@ class HandlerBody:
             bytes_expected=expected,
         )
 
-    async def close(self) -> None:
+    async def close(self, *, wait: bool = False) -> None:  # noqa: ARG002 - there is no drain to wait for
         """End it now. What is left of the handler's iterable is never asked for; a generator is closed."""
         if self.state is State.OPEN:
             if self._lease.detail is not None:
