@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 
 import pooltransport as pt
 from pooltransport import testing
 
-from .service import AsyncLedger, Counts, Ledger, Unavailable
+from .service import AsyncLedger, Counts, Ledger, Unavailable, careful, upload
 from .transports import AsyncTagged, Breaker, BreakerOpen, make_async_transport, make_transport
 
 
@@ -73,6 +74,24 @@ async def check_async() -> None:
         assert await ledger.size() == 4
 
 
+def check_careful() -> None:
+    """Repetitions, files, and events."""
+
+    def answer(request: testing.ReceivedRequest) -> testing.Reply:
+        assert request.headers["authorization"] == "Bearer token"
+        if request.method == "POST":
+            assert b"1;2" in request.content
+            return testing.response(201)
+        return testing.response(content=b"event: done\ndata: 7\n\n", headers={"Content-Type": "text/event-stream"})
+
+    faults = testing.FaultTransport([pt.ConnectError, testing.ok], answer)
+    client = careful(faults)
+    assert client.post("https://ledger.example/", content=b"1;2").status_code == 201
+    assert faults.taken == 2
+    base = pt.Client(testing.HandlerTransport(answer), base_url="https://ledger.example", auth=pt.BearerAuth("token"))
+    assert upload(base, io.BytesIO(b"1;2")) == 7
+
+
 def check_offline() -> None:
     """Nothing goes out."""
     with testing.no_network() as block, make_transport("ledger") as transport:
@@ -87,6 +106,7 @@ def main() -> None:
     check_blocking()
     check_degraded()
     asyncio.run(check_async())
+    check_careful()
     check_offline()
     print("ok")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, TypedDict, cast
 
 import pooltransport as pt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 
 class Entry(TypedDict):
@@ -119,3 +121,28 @@ class AsyncLedger:
             async for chunk in response.aiter_bytes(65_536):
                 total += len(chunk)
         return total
+
+
+def careful(transport: pt.RoundTripper) -> pt.Client:
+    """Return a client that signs in, keeps cookies and repeats."""
+    return pt.Client(
+        transport,
+        auth=pt.BearerAuth("token"),
+        cookies=CookieJar(),
+        follow_redirects=True,
+        max_redirects=3,
+        retry=pt.Retry(3, status_forcelist={502, 503}, backoff_factor=0.1),
+    )
+
+
+def upload(client: pt.Client, file: BinaryIO) -> int:
+    """Send a file, and follow what becomes of it."""
+    response = client.post("files", files={"file": ("a.csv", file, "text/csv")}, data={"kind": "ledger"})
+    first: pt.Response | None = response.history[0] if response.history else None
+    with client.stream(
+        "GET", "progress", auth=pt.BearerAuth("token") if first is None else ("user", "password")
+    ) as stream:
+        for event in stream.iter_events():
+            if event.event == "done":
+                return int(event.data)
+    return 0
