@@ -18,7 +18,7 @@ SDK_VENV ?= .venv-sdks
 SERVERS := nginx squid haproxy microsocks prometheus
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest bench build clean
+.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-lowest with the lowest versions of what the library stands on that pyproject.toml allows"
 	@echo "make lint types  ruff and mypy"
 	@echo "make typed       a typed project under mypy and pyright, with the wheel installed; needs node and npm"
+	@echo "make snapshots   what is public, what users build on, and every message, written down anew: read the difference"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
 	@echo "make exporting   what exporters of metrics and spans cost a request, and a scrape; needs nginx"
@@ -94,6 +95,11 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(PY) -m mypy
+
+snapshots: $(VENV)/.ready-dev
+	$(PY) tests/test_public_api.py --write
+	$(PY) tests/test_stability.py --write
+	$(PY) -m tests.support.messages --write
 
 # One Python, and of the tests those that meet other people's code: it is their versions that are in question.
 LOWEST_TESTS := tests/client tests/runtime tests/testing/test_[!p]*.py tests/core/http1 tests/adapters tests/engine/test_round_trip.py \
