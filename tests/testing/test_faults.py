@@ -160,6 +160,17 @@ def test_what_is_waited_counts_in_the_total_and_in_elapsed(colour):
     assert spent == [2.0]
 
 
+def test_what_was_spent_before_counts(colour):
+    async def body(c):
+        transport = faulty(c, [slow(2.0)], sleep=lambda _: None)
+        request = pt.Request("GET", URL, timeout=1.5).with_spent(1.0)
+        with pytest.raises(pt.ResponseHeaderTimeout):
+            await c.call(transport.round_trip, request)
+        assert transport.now() == 0.5
+
+    run_colour(colour, body)
+
+
 def test_by_itself_it_sleeps(colour):
     async def body(c):
         began = time.monotonic()
@@ -210,6 +221,25 @@ def test_drop_after(colour, size):
         assert unread.is_closed
         head = await c.call(transport.round_trip, pt.Request("HEAD", URL))  # without a body nothing can break
         assert await c.read(head) == b""
+
+    run_colour(colour, body)
+
+
+def test_what_broke_stays_broken_and_holds_nothing(colour, server_factory):
+    from tests.support.responders import big
+
+    server = server_factory(big(4_000_000))
+
+    async def body(c):
+        transport = faulty(c, [drop_after(2)], c.transport)
+        answer = await c.call(transport.round_trip, pt.Request("GET", server.url))
+        chunks = c.chunks(answer)
+        assert len(await chunks.__anext__()) == 2
+        for _ in range(2):
+            with pytest.raises(pt.IncompleteBody, match="after 2 of 4000000 body bytes"):
+                await chunks.__anext__()
+        assert answer.is_closed
+        assert c.transport.stats().leases == 0
 
     run_colour(colour, body)
 

@@ -83,7 +83,7 @@ class no_network:  # noqa: N801 - a context manager reads like a verb
     def is_allowed(self, host: str) -> bool:
         """Report whether requests may go to `host`."""
         try:
-            address = ipaddress.ip_address(host.partition("%")[0])
+            address = ipaddress.ip_address(host)
         except ValueError:
             return host.lower().rstrip(".") in self._names
         return any(address in network for network in self._networks)
