@@ -202,6 +202,9 @@ def test_stall_within_the_body(colour):
         with pytest.raises(pt.ReadTimeout, match=r"within 1 s \(read\), phase body"):
             await chunks.__anext__()
         assert answer.is_closed
+        with pytest.raises(pt.ReadTimeout):
+            await chunks.__anext__()
+        assert transport.now() == 1.0  # at once
 
     run_colour(colour, body)
 
