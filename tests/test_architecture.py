@@ -16,6 +16,7 @@ SOURCES = rules.read_package(ROOT)
 ROOMS = {
     "__init__": "names",
     "__main__": "main",
+    "cli": "main",
     "client": "client",
     "adapters": "adapters",
     "observe": "observe",
@@ -68,6 +69,7 @@ ROOMS = {
     "codings": "ground",
     "trust_files": "ground",
     "proxy_url": "ground",
+    "peer_address": "ground",
     "models": "ground",
     "request_framing": "ground",
     "bodies": "ground",

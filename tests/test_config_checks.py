@@ -516,6 +516,7 @@ VALUES: dict[str, st.SearchStrategy] = {
     "server_hostname": st.sampled_from([None, "a.example", "", 5]),
     "dial": st.sampled_from([None, _dial, _dial_on_a_loop, "x"]),
     "resolver": st.sampled_from([None, _dial, _dial_on_a_loop, "x"]),
+    "allow_address": st.sampled_from([None, pt.public_only, _dial, _dial_on_a_loop, 5]),
     "local_address": st.sampled_from([None, "127.0.0.1", ("::1", 0), ("127.0.0.1", 70_000), "here"]),
     "uds": st.sampled_from([None, "/run/x.sock", ""]),
     "socket_options": st.sampled_from([None, [], [(1, 2, 3)], [(1, 2)], 5]),

@@ -61,6 +61,9 @@ TEXTS: dict[str, tuple[str, object] | None] = {
     "server_hostname": ("internal.example", "internal.example"),
     "dial": None,
     "resolver": None,
+    "allow_address": None,
+    "allow_address_through_proxy": None,  # has no effect without the former, which is a callable
+    "https_only": ("yes", True),
     "local_address": ("127.0.0.1, 0", ("127.0.0.1", 0)),
     "uds": ("/run/app.sock", "/run/app.sock"),
     "socket_options": None,
@@ -78,7 +81,7 @@ TEXTS: dict[str, tuple[str, object] | None] = {
     "name": ("billing", "billing"),
 }
 GIVEN = [(name, *row) for name, row in TEXTS.items() if row is not None]
-IN_CODE = ["proxy_connect_headers", "dial", "resolver", "socket_options", "trace"]
+IN_CODE = ["proxy_connect_headers", "dial", "resolver", "allow_address", "socket_options", "trace"]
 
 
 def test_every_option_is_looked_at():

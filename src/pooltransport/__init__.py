@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .config_checks import ConfigFinding as ConfigFinding
     from .duplex import AsyncDuplex as AsyncDuplex
     from .duplex import Duplex as Duplex
+    from .errors import AddressRefused as AddressRefused
     from .errors import BodyNotRead as BodyNotRead
     from .errors import ConfigError as ConfigError
     from .errors import ConnectAttempt as ConnectAttempt
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from .models import Timeout as Timeout
     from .options import DialRequest as DialRequest
     from .options import TransportOptions as TransportOptions
+    from .peer_address import PeerAddress as PeerAddress
+    from .peer_address import public_only as public_only
     from .roundtripper import AsyncRoundTripper as AsyncRoundTripper
     from .roundtripper import RoundTripper as RoundTripper
     from .stats import AcquireSource as AcquireSource
@@ -92,6 +95,7 @@ _HOMES = {
     "client.retry": ("Retry",),
     "config_checks": ("ConfigFinding",),
     "errors": (
+        "AddressRefused",
         "BodyNotRead",
         "ConfigError",
         "ConnectAttempt",
@@ -133,6 +137,7 @@ _HOMES = {
     "headers": ("Headers",),
     "models": ("UNSET", "Request", "Timeout"),
     "options": ("DialRequest", "TransportOptions"),
+    "peer_address": ("PeerAddress", "public_only"),
     "roundtripper": ("AsyncRoundTripper", "RoundTripper"),
     "stats": ("AcquireSource", "CloseReason", "DrainOutcome", "HostStats", "PoolStats"),
     "trace": (

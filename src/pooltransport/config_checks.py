@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .trust_files import TRUSTSTORE
 
@@ -114,9 +114,19 @@ def _exclusions(options: TransportOptions) -> Iterator[tuple[str, str]]:
     if options.ssl_context not in (None, TRUSTSTORE) and options.client_cert is not None:
         text = "client_cert and ssl_context exclude each other: call the load_cert_chain() of your context"
         yield "client_cert", text
+    if options.allow_address is not None and not options.allow_address_through_proxy:
+        # A proxy of the environment, or of a callable, is known with the request.
+        proxy = options.proxy if isinstance(options.proxy, str) and options.proxy != "environment" else None
+        ways = {"proxy": proxy, "uds": options.uds, "dial": options.dial}
+        for name, way in ways.items():
+            if way is not None:
+                text = f"allow_address and {name} exclude each other: no address is seen there that could be judged"
+                yield "allow_address", f"{text}; allow_address_through_proxy=True lets such requests pass unjudged"
 
 
 def _without_effect(options: TransportOptions) -> Iterator[tuple[str, str]]:
+    if options.allow_address_through_proxy and options.allow_address is None:
+        yield "allow_address_through_proxy", "allow_address_through_proxy has no effect without allow_address="
     if options.uds is not None and options.resolver is not None:
         yield "resolver", "resolver has no effect with uds=: a Unix socket has no name to look up"
     proxy = options.proxy
@@ -248,10 +258,18 @@ def client_findings(timeout: Timeout, base_url: URL | None, transport: object) -
         if isinstance(value, (int, float)) and value >= 1000:
             shown = "timeout" if name == "total" else f"timeout {name}"
             found.append(ConfigFinding("PTC109", WARNING, "timeout", _as_milliseconds(shown, value)))
+    if base_url is not None and base_url.scheme == "http" and _option(transport, "https_only"):
+        text = f"base_url is plain http ({base_url.redacted}), which the transport's https_only refuses"
+        found.append(ConfigFinding("PTC113", ERROR, "base_url", f"{text}; write https://"))
     if base_url is not None and base_url.password:
         text = f"base_url has a password in it ({base_url.redacted}), and URLs get into logs"
         found.append(ConfigFinding("PTC214", WARNING, "base_url", f"{text}; give it as the header Authorization"))
     return found
+
+
+def _option(transport: object, name: str) -> Any:
+    """Return an option of `transport`; one of another kind may have none."""
+    return getattr(getattr(transport, "options", None), name, None)
 
 
 def _waits_longer(total: float, acquire: object, transport: object) -> ConfigFinding | None:

@@ -151,6 +151,23 @@ class ConnectError(TransportError, ConnectionError):
         self.attempts = tuple(attempts)
 
 
+class AddressRefused(ConnectError):
+    """``allow_address=`` let none of the addresses pass, or there was none that it could judge.
+
+    `refused`: the texts of all addresses refused (`ConnectError.attempts` has them with their ports); empty for
+    a request that would have gone through a proxy, a Unix socket or a ``dial=`` callable. Trying again is of no use.
+    """
+
+    code = "PT-ADDRESS-REFUSED"
+    refused: Sequence[str] = ()
+
+    def __init__(
+        self, message: str = "", *, refused: Sequence[str] = (), attempts: Sequence[ConnectAttempt] = ()
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.refused = tuple(refused)
+
+
 class DNSError(ConnectError):
     """The name could not be resolved."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
+_COROUTINE = 0x80  # inspect.CO_COROUTINE, without loading inspect
 MOST_SECONDS = 1e9  # 31 years; beyond 292 the system's own clocks cannot count
 
 
@@ -97,6 +98,15 @@ def callable_or_none(name: str, value: object) -> str | None:
     if value is None or callable(value):
         return None
     return f"{name}: must be None or a callable, not {type(value).__name__}"
+
+
+def judge_or_none(name: str, value: object) -> str | None:
+    """A callable that answers at once: a dial waits for it on its own thread or loop."""
+    problem = callable_or_none(name, value)
+    code = getattr(getattr(value, "__func__", value), "__code__", None)
+    if problem is None and code is not None and code.co_flags & _COROUTINE:
+        return f"{name}: must be a plain function, not a coroutine function: it answers at once, with True or False"
+    return problem
 
 
 def rate(name: str, value: object) -> str | None:

@@ -138,6 +138,7 @@ _PARSERS: dict[Callable[[str, object], str | None], Callable[[str], object] | No
     checks.local_address: _text_and_number,
     check_client_cert: _certificate,
     checks.callable_or_none: None,
+    checks.judge_or_none: None,
     checks.trace: None,
     checks.socket_options: None,
     connect_headers_problem: None,

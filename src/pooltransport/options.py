@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .headers import HeadersInput
     from .models import Request, TimeoutInput
     from .option_sources import Source
+    from .peer_address import PeerAddress
     from .trace import ClientTrace
     from .url import URL
 
@@ -87,6 +88,9 @@ class OptionsDict(TypedDict, total=False):
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
+    allow_address: Callable[[PeerAddress], bool] | None
+    allow_address_through_proxy: bool
+    https_only: bool
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
@@ -146,6 +150,9 @@ _TABLE: dict[str, Option] = {
     "server_hostname": Option(None, checks.text_or_none, "PTC110"),
     "dial": Option(None, checks.callable_or_none, "PTC110"),
     "resolver": Option(None, checks.callable_or_none, "PTC110"),
+    "allow_address": Option(None, checks.judge_or_none, "PTC110"),
+    "allow_address_through_proxy": Option(False, checks.flag, "PTC110"),
+    "https_only": Option(False, checks.flag, "PTC110"),
     "local_address": Option(None, checks.local_address, "PTC110"),
     "uds": Option(None, checks.text_or_none, "PTC110"),
     "socket_options": Option(None, checks.socket_options, "PTC110"),
@@ -207,6 +214,9 @@ class TransportOptions:
     server_hostname: str | None
     dial: Callable[[DialRequest], Any] | None
     resolver: Callable[[str, int], Any] | None
+    allow_address: Callable[[PeerAddress], bool] | None
+    allow_address_through_proxy: bool
+    https_only: bool
     local_address: str | tuple[str, int] | None
     uds: str | None
     socket_options: Iterable[tuple[int, int, int | bytes]] | None

@@ -299,6 +299,38 @@ def test_row_51_trace(colour, setting, kind):
     assert told == [place, place, *["tls"] * layers, place]
 
 
+TRIED.add("allow_address_through_proxy")
+
+
+@tries("allow_address")
+def test_row_51_allow_address(colour, setting, kind):
+    through = setting(kind)
+    asked = []
+
+    async def body(c):
+        with pytest.raises(pt.AddressRefused, match=f"would go through the proxy {through.url()}, where allow_address"):
+            await c.fetch(through.origin.url)
+
+    # A static proxy is refused with the options, one that a callable names with the request.
+    with pytest.raises(pt.ConfigError, match="allow_address and proxy exclude each other"):
+        through.run(colour, allow_address=asked.append)
+    through.run(colour, body, proxy=lambda request: through.url(), allow_address=asked.append)
+    assert through.proxy.accepted == 0
+    assert through.run(colour, allow_address=asked.append, allow_address_through_proxy=True) == b"hello"
+    assert asked == []
+
+
+@tries("https_only")
+def test_row_51_https_only(colour, setting, kind):
+    through = setting(kind)
+    if through.origin.tls is not None:
+        assert through.run(colour, https_only=True) == b"hello"
+        return
+    with pytest.raises(pt.InvalidRequest, match="is plain http"):
+        through.run(colour, https_only=True)
+    assert through.proxy.accepted == 0
+
+
 def test_row_51_nothing_is_left_out():
     options = set(pt.TransportOptions().as_dict())
     assert options - NOT_DIALING - TRIED == set(), "try each with every kind of proxy, or say that it dials nothing"

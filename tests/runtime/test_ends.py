@@ -195,7 +195,8 @@ def test_left_open_by_with(colour, server_factory, tmp_path):
 def test_correct_programs_are_quiet(colour, server_factory, tmp_path):
     server = server_factory(ok())
     done = run_script(tmp_path / "app.py", CORRECT[colour], server.url, flags=("-X", "dev", "-W", "error"))
-    assert done.stderr == ""
+    # asyncio's debug mode speaks of turns that took long: the first request's imports, on a busy machine.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Executing ")] == []
 
 
 def test_level_by_environment(server_factory, tmp_path):

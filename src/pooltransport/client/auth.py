@@ -66,7 +66,9 @@ class BearerAuth(Auth):
 
     def __init__(self, token: str | Callable[[], str]) -> None:
         if not (isinstance(token, str) and token) and not callable(token):
-            raise ConfigError(f"BearerAuth takes a token or a callable that returns one, not {type(token).__name__}")
+            raise ConfigError(
+                f"BearerAuth takes a token or a callable that gives one, not {type(token).__name__} [PTC110]"
+            )
         self._token = token
 
     def authorize(self, request: Request) -> Request:
@@ -93,11 +95,11 @@ class NetrcAuth(Auth):
         try:
             self._netrc = netrc.netrc(name)
         except FileNotFoundError:
-            raise ConfigError(f"NetrcAuth: there is no file {name!r}") from None
+            raise ConfigError(f"NetrcAuth: there is no file {name!r} [PTC116]") from None
         except OSError as error:
-            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: {error.strerror}") from error
+            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: {error.strerror} [PTC116]") from error
         except netrc.NetrcParseError as error:  # whose text may be a password
-            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: line {error.lineno} is wrong") from None
+            raise ConfigError(f"NetrcAuth: {name!r} cannot be read: line {error.lineno} is wrong [PTC116]") from None
 
     def authorize(self, request: Request) -> Request:
         """Add the Authorization of the request's host, if the file has one."""
@@ -124,7 +126,7 @@ def auth_of(given: Any) -> Auth | None:
         return CallableAuth(given)
     raise ConfigError(
         f"auth must be (user, password), a BasicAuth, BearerAuth, DigestAuth or NetrcAuth, or a callable that takes "
-        f"a Request and returns one, not {type(given).__name__}"
+        f"a Request and returns one, not {type(given).__name__} [PTC110]"
     )
 
 

@@ -97,7 +97,7 @@ class ClientBase:
         self._query = encode_pairs(params, "params")
         self._trace = trace
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
-            raise ConfigError(f"max_redirects={max_redirects!r}: must be a whole number, 0 or more")
+            raise ConfigError(f"max_redirects={max_redirects!r}: must be a whole number, 0 or more [PTC101]")
         cookie, jar = split_cookies(cookies)
         self._wishes = Wishes(_flag(follow_redirects), max_redirects, auth_of(auth), Retry.of(retry), cookie, jar)
         if self._timeout is not NO_TIMEOUT_SET or self._base_url is not None:
@@ -335,7 +335,7 @@ def check_round_tripper(transport: object, *, is_async: bool) -> None:
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise ConfigError(f"follow_redirects={value!r}: must be True or False")
+    raise ConfigError(f"follow_redirects={value!r}: must be True or False [PTC110]")
 
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect

@@ -35,7 +35,9 @@ def split_cookies(given: CookiesInput) -> tuple[bytes, Any]:
         return cookie_value(given), None
     if callable(getattr(given, "add_cookie_header", None)) and callable(getattr(given, "extract_cookies", None)):
         return b"", given
-    raise ConfigError(f"cookies must be None, a dict or a http.cookiejar.CookieJar, not {type(given).__name__}")
+    raise ConfigError(
+        f"cookies must be None, a dict or a http.cookiejar.CookieJar, not {type(given).__name__} [PTC110]"
+    )
 
 
 def cookie_value(cookies: Mapping[str, str]) -> bytes:

@@ -87,7 +87,9 @@ def _target(base: URL, location: bytes) -> URL:
         return parse_url(
             urljoin(f"{base.scheme}://{base.host_header.decode()}{base.target.decode('latin-1')}", reference)
         )
-    except (InvalidRequest, ValueError) as error:
+    except ValueError as error:
+        # urllib's own text may show a password; InvalidRequest shows none.
+        safe = error if isinstance(error, InvalidRequest) else InvalidRequest("URL has an impossible host (RFC 3986)")
         raise RemoteProtocolError(
             f"{base.origin}: a redirect's Location cannot be followed, it is no http or https address"
-        ) from error
+        ) from safe

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pooltransport.errors import (
+    AddressRefused,
     ConfigError,
     IncompleteBody,
     LeaseExpired,
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 _IDEMPOTENT = ("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE")  # RFC 9110 section 9.2.2
 _KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
-_NEVER = (PoolTimeout, PoolQueueFull, PoolDeadlock, TransportClosed, LeaseExpired, LocalProtocolError, TLSError)
+_NEVER = (
+    *(PoolTimeout, PoolQueueFull, PoolDeadlock, TransportClosed, LeaseExpired, LocalProtocolError),
+    *(TLSError, AddressRefused),
+)
 _MOST_WITHOUT_DEADLINE = 60.0  # s; of a Retry-After (contract 2.2)
 
 
@@ -48,8 +52,8 @@ class Retry:
 
     All of it is inside the one total of the request: what does not fit any more is not waited for. Then, and when
     there are no repetitions left, the last answer is returned, or the last error raised with a note of each attempt.
-    Nothing is repeated for a pool that had no connection (that would only lengthen its queue), a certificate that was
-    refused, or a body that cannot be sent again.
+    Nothing is repeated for a pool that had no connection (that would only lengthen its queue), a certificate or an
+    address that was refused, or a body that cannot be sent again.
 
     Raises `ConfigError` for a number that is none, or below 0.
     """
@@ -100,7 +104,7 @@ class Retry:
         if isinstance(allowed_methods, str):
             problems.append("Retry: allowed_methods must be a collection of methods, or None for all")
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, "PTC101")
         self.total = total
         self.connect = connect
         self.read = read
@@ -119,7 +123,9 @@ class Retry:
             return given
         if isinstance(given, int) and not isinstance(given, bool):
             return Retry(given)
-        raise ConfigError(f"retry must be a Retry, a number of repetitions or None, not {type(given).__name__}")
+        raise ConfigError(
+            f"retry must be a Retry, a number of repetitions or None, not {type(given).__name__} [PTC110]"
+        )
 
     def __repr__(self) -> str:
         return f"Retry({self.total}, connect={self.connect}, read={self.read}, status={self.status})"

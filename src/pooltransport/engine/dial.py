@@ -31,6 +31,7 @@ from pooltransport.runtime.sockets import address_text
 from pooltransport.trace import TLSHandshakeDoneInfo, TLSHandshakeStartInfo
 
 from . import tls_errors
+from .allowing import allowed_of
 from .callables import call_dial
 from .connection import Connection
 from .hops import pass_proxy
@@ -239,7 +240,8 @@ class DialJob:
         self._race = Race(self._engine, self.runtime, self._hooks, self._at, self._attempts)
         self._check_wanted()  # an abort before this line knew of no race
         try:
-            return await self._race.run(addresses, self.key.origin)
+            allowed = allowed_of(self._engine.options, self.key, addresses, self._attempts)
+            return await self._race.run(allowed, self.key.origin)
         finally:
             self._race = None
 

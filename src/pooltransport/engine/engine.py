@@ -38,6 +38,7 @@ from pooltransport.stats import CloseReason
 from pooltransport.trace import RetriedInfo, bind
 
 from .acquire import Tag, acquire
+from .allowing import check_way
 from .body import Body
 from .callables import is_coroutine_function
 from .clocks import Clocks, ClockSettings, seconds_asleep, settle
@@ -299,9 +300,9 @@ class Engine:
         """Return the one key object of everything that makes a connection usable for `request`."""
         url = request.url
         parts: tuple[Any, ...] = (url.scheme, url.host, url.port, runtime)
-        if self.routes.asks or request.extensions:
-            asked = (self.routes.ask(request),) if self.routes.asks else ()
-            parts = (*parts, asked, server_name(request))
+        name = server_name(request) if request.extensions else None
+        if self.routes.asks or name is not None:
+            parts = (*parts, (self.routes.ask(request),) if self.routes.asks else (), name)
         key = self._keys.get(parts)
         if key is None:
             key = self._keys.get(parts) or self._make_key(parts)
@@ -312,6 +313,7 @@ class Engine:
         asked, name = special or ((), None)
         proxy = asked[0] if asked else self.routes.proxy_for(scheme, host, port)
         options = self.options
+        check_way(options, scheme, host, port, proxy)
         local = options.local_address
         is_tls = scheme == "https" or (proxy is not None and proxy.scheme == "https")
         key = ConnectKey(

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from pooltransport.errors import (
+    AddressRefused,
     ConnectError,
     ConnectTimeout,
     DNSError,
@@ -101,6 +102,7 @@ _BY_ERRNO = {
     **dict.fromkeys(_UNREACHABLE, "unreachable"),
 }
 _BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
+    (AddressRefused, "address_refused"),
     (DNSError, "dns_error"),
     (TLSError, "tls_error"),
     (ProxyError, "proxy_error"),

@@ -16,12 +16,20 @@ _SHOWN = "shown_certificates"
 
 def note_shown(error: ssl.SSLError, ssl_object: Any) -> None:
     """Leave with `error` the certificates that the peer has shown; the leaf, whose exception it is, calls it."""
+    vars(error)[_SHOWN] = shown_by(ssl_object)
+
+
+def shown_by(ssl_object: Any) -> list[dict[str, Any]]:
+    """Return the certificates that the peer showed in a handshake, its own first, whether they are good or not.
+
+    Each is as `ssl.SSLSocket.getpeercert` would have it. Empty if there is none, or on another Python.
+    """
     try:
         # Public from Python 3.13 on, as bytes only; what the private one returns is what truststore uses, too.
         chain = ssl_object._sslobj.get_unverified_chain()  # noqa: SLF001 - see above
-        vars(error)[_SHOWN] = [cert.get_info() for cert in chain or ()]
+        return [cert.get_info() for cert in chain or ()]
     except (AttributeError, ssl.SSLError, ValueError):
-        return  # another Python: the error says less
+        return []  # an error then says less
 
 
 def shown_with(error: ssl.SSLError) -> list[dict[str, Any]]:

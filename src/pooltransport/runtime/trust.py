@@ -81,6 +81,10 @@ class ContextSource:
         assert self.current is not None, "loaded, or raised"
         return self.current
 
+    def fresh(self) -> ssl.SSLContext:
+        """Return a context by the files as they are now that nobody shares, for who adds to it. Raises as `context`."""
+        return _make(self._settings())
+
     def look(self, now: float) -> None:
         """Load what has changed, if https is used at all; at most once a second."""
         if self.current is None or now < self._look_at:
