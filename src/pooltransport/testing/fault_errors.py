@@ -120,6 +120,13 @@ def _exhausted(error: errors.PoolTimeout, origin: str, seconds: float, options: 
 
 def _connect_error(kind: Any, request: Request) -> errors.ConnectError:
     url = request.url
+    if issubclass(kind, errors.AddressRefused):
+        where, text = f"{url.host}:{url.port}", "refused by allow_address"
+        return kind(  # type: ignore[no-any-return]
+            f"{url.origin}: none of its addresses may be connected to: {where} ({text}) [{errors.AddressRefused.code}]",
+            refused=(url.host,),
+            attempts=(errors.ConnectAttempt(where, PermissionError(errno.EACCES, text)),),
+        )
     if issubclass(kind, errors.DNSError):
         return kind(f"cannot resolve {url.host}: the name is not known")  # type: ignore[no-any-return]
     if issubclass(kind, errors.ProxyError):
