@@ -123,7 +123,7 @@ def _connect_error(kind: Any, request: Request) -> errors.ConnectError:
     if issubclass(kind, errors.AddressRefused):
         where, text = f"{url.host}:{url.port}", "refused by allow_address"
         return kind(  # type: ignore[no-any-return]
-            f"{url.origin}: none of its addresses may be connected to: {where} ({text}) [{errors.AddressRefused.code}]",
+            f"cannot connect to {url.origin}: allow_address refused {where} [{errors.AddressRefused.code}]",
             refused=(url.host,),
             attempts=(errors.ConnectAttempt(where, PermissionError(errno.EACCES, text)),),
         )
