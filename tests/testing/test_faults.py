@@ -72,7 +72,7 @@ RAISED = [
     (pt.ReadTimeout, True, r"within 1 s \(read_timeout\), phase body"),
     (pt.WriteTimeout, True, r"the request was not sent within 3 s \(timeout\), phase write"),
     (pt.ConnectError, False, "cannot connect to http://a.example:80: a.example:80: Connection refused"),
-    (pt.AddressRefused, False, r"allow_address refused a.example:80\[PT-ADDRESS-REFUSED\]"),
+    (pt.AddressRefused, False, r"allow_address refused a.example:80 \[PT-ADDRESS-REFUSED\]"),
     (pt.DNSError, False, "cannot resolve a.example"),
     (pt.TLSError, False, "TLS handshake with http://a.example:80 failed"),
     (pt.ProxyError, False, "the proxy refused with 503"),
