@@ -15,7 +15,10 @@ SDK_PY := $(SDK_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
 SDK_VENV ?= .venv-sdks
-SERVERS := nginx squid haproxy microsocks prometheus
+SERVERS := nginx squid haproxy microsocks prometheus node go
+# Where the package has another name than what it installs.
+PACKAGE_node := nodejs
+PACKAGE_go := golang-go
 PEERS := aiohttp httpx httpx2 requests urllib3
 
 .PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
@@ -24,7 +27,7 @@ help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
 	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
-	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx"
+	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx node go"
 	@echo "make test-sdks   the adapters under real SDKs, beside the tools for those clients, and in their own suites"
 	@echo "make soak        half an hour against servers that break in every way; needs nginx and haproxy; SECONDS=60"
 	@echo "make test-lowest with the lowest versions of what the library stands on that pyproject.toml allows"
@@ -67,8 +70,8 @@ $(SDK_VENV)/.ready-sdks: pyproject.toml
 test-sdks: $(SDK_VENV)/.ready-sdks
 	$(SDK_PY) -m pytest -n $(WORKERS) -m sdks
 
-test-full: $(VENV)/.ready-dev need-nginx
-	POOLTRANSPORT_FULL=1 $(PYTEST) -m "full or scaled" --timeout 600
+test-full: $(VENV)/.ready-dev need-full
+	POOLTRANSPORT_FULL=1 $(PYTEST) -m "(full or scaled) and not sdks" --timeout 600
 
 # Half an hour as written; SECONDS=60 for a look.
 SECONDS ?= 1800
@@ -79,15 +82,17 @@ failover: $(BENCH_VENV)/.ready
 	$(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)
 
 # All that are missing are named at once, with the line that installs them.
-.PHONY: need-nginx need-soak need-servers need-node
+.PHONY: need-nginx need-full need-soak need-servers need-node
 need-nginx: NEEDED := nginx
+need-full: NEEDED := nginx node go
 need-soak: NEEDED := nginx haproxy
 need-servers: NEEDED := $(SERVERS)
-need-node: NEEDED := nodejs npm
-need-nginx need-soak need-servers need-node:
-	@missing=; for server in $(NEEDED); do \
-		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v "$${server%js}" >/dev/null || missing="$$missing $$server"; \
-	done; [ -z "$$missing" ] || { echo "missing:$$missing; apt-get install$$missing" >&2; exit 1; }
+need-node: NEEDED := node npm
+need-nginx need-full need-soak need-servers need-node:
+	@missing=; $(foreach server,$(NEEDED), \
+		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $(server) >/dev/null \
+			|| missing="$$missing $(or $(PACKAGE_$(server)),$(server))";) \
+	[ -z "$$missing" ] || { echo "missing:$$missing; apt-get install$$missing" >&2; exit 1; }
 
 lint: $(VENV)/.ready-dev
 	$(PY) -m ruff check .

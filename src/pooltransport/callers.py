@@ -10,6 +10,17 @@ if TYPE_CHECKING:
 
 _OURS = os.path.join(os.path.dirname(__file__), "")
 _DEMO = os.path.join(_OURS, "demo", "")  # an application like any other
+# Of libraries that call us through an adapter, whose lines are nobody's to blame: what the names of their modules begin
+# with, and the name under which `reports.py` knows the line that is right there.
+_libraries: dict[str, str] = {}
+_prefixes: tuple[str, ...] = ()
+
+
+def skip_library(name: str, *prefixes: str) -> None:
+    """Take frames of modules whose names begin with one of `prefixes` for ours from now on; said by an adapter."""
+    global _prefixes  # noqa: PLW0603 - grows with each adapter that is imported
+    _libraries.update(dict.fromkeys(prefixes, name))
+    _prefixes = tuple(_libraries)
 
 
 def is_ours(frame: FrameType, ignored: tuple[str, ...]) -> bool:
@@ -19,4 +30,17 @@ def is_ours(frame: FrameType, ignored: tuple[str, ...]) -> bool:
     path = frame.f_code.co_filename
     if path.startswith(_OURS) and not path.startswith(_DEMO):
         return True
-    return bool(ignored) and (frame.f_globals.get("__name__") or "").startswith(ignored)
+    if not ignored and not _prefixes:
+        return False
+    name = frame.f_globals.get("__name__") or ""
+    return name.startswith(ignored) or name.startswith(_prefixes)
+
+
+def called(frame: FrameType) -> str:
+    """Return what of ours an application called, by the frame that it called: a function, or a library's name."""
+    if _prefixes:
+        name = frame.f_globals.get("__name__") or ""
+        for prefix, library in _libraries.items():
+            if name.startswith(prefix):
+                return library
+    return frame.f_code.co_name

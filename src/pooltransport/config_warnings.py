@@ -4,7 +4,7 @@
    everywhere, and those of a test are a test's own.
 2. The logger `pooltransport.config` gets it only where somebody set up logging: else the same words would be on
    standard error twice. `extra`: docs/logging.md.
-3. What a `TransportOptions` said when it was made is not said again when a transport is made from it.
+3. What a `TransportOptions` said when it was made is not said again when a transport is made from it, whoever does so.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def tell(findings: Iterable[ConfigFinding], ignored: tuple[str, ...] = (), pool_
     found = list(findings)
     if not found:
         return
-    frame, via = _caller(ignored)
-    if via == "from_options":
+    frame, was_told = _caller(ignored)
+    if was_told:
         return
     names = {} if frame is None else frame.f_globals
     where = ("<unknown>", 1) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
@@ -55,16 +55,18 @@ def tell_at(
     warnings.warn_explicit(str(finding), PoolConfigWarning, filename, line, module, registry)
 
 
-def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, str]:
-    """Return the first frame that is neither ours nor in one of the `ignored` modules, and what of ours it called."""
+def _caller(ignored: tuple[str, ...]) -> tuple[FrameType | None, bool]:
+    """Return the first frame that is neither ours nor in one of the `ignored` modules, and whether it makes something
+    from options that are there.
+    """
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way to look at a stack
-    via = ""
+    was_told = False
     while frame is not None:
         if not is_ours(frame, ignored):
             break
-        via = frame.f_code.co_name
+        was_told = was_told or frame.f_code.co_name == "from_options"
         frame = frame.f_back
-    return frame, via
+    return frame, was_told
 
 
 def log_at(finding: ConfigFinding, site: str, pool_name: str | None) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .callers import is_ours
+from .callers import called, is_ours
 from .stats import Activity, LeakFound, LeaseStats
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _getframe = sys._getframe  # noqa: SLF001 - the documented way to look at a stac
 class Site(NamedTuple):
     """A line of the caller's: its code object and the instruction, no frame (it would pin locals).
 
-    `via` is the name of our function that it called; `outer` are the callers of that line, code object and
-    instruction in turn.
+    `via` is the name of our function that it called, or of the library that did so for it; `outer` are the callers of
+    that line, code object and instruction in turn.
     """
 
     code: CodeType
@@ -83,7 +83,7 @@ def find_site(ignored: tuple[str, ...], depth: int = 1) -> Site | None:
     while frame is not None:
         if not is_ours(frame, ignored):
             return _site_of(frame, via, depth)
-        via = frame.f_code.co_name
+        via = called(frame)
         frame = frame.f_back
     return None
 
@@ -102,14 +102,14 @@ def _site_of(frame: FrameType, via: str, depth: int) -> Site:
 class Watch:
     """How closely one transport looks at who opens responses: the level, and the lines that leaked before."""
 
-    __slots__ = ("_code", "_depth", "_ignored", "_inner", "_ours", "_watched", "level")
+    __slots__ = ("_depth", "_ignored", "_known", "_ours", "_watched", "level")
 
     def __init__(self, level: str, ignored: tuple[str, ...]) -> None:
         self.level = level
         self._depth = _UNBOUNDED if level == "full" else _DEPTH
         self._ours = 1  # how many of our frames there were the last time
-        self._code: CodeType | None = None  # then: of the line, and of our function that it called
-        self._inner: CodeType | None = None
+        # Then: the code of the line, of our function that it called, and the name of that.
+        self._known: tuple[CodeType | None, CodeType | None, str] = (None, None, "")
         self._ignored = ignored
         # By identity: hashing a code object hashes all of its constants. The value keeps it alive.
         self._watched: dict[tuple[int, int], CodeType] = {}
@@ -124,12 +124,13 @@ class Watch:
             frame, inner = _getframe(self._ours + 1), _getframe(self._ours)
         except ValueError:  # the stack is not so deep
             return self._search()
-        code = inner.f_code
-        if frame.f_code is not self._code or code is not self._inner:
+        code, of_ours, via = self._known
+        if frame.f_code is not code or inner.f_code is not of_ours:
             if is_ours(frame, self._ignored) or not is_ours(inner, self._ignored):
                 return self._search()
-            self._code, self._inner = frame.f_code, code
-        return _site_of(frame, code.co_name, self._depth)
+            via = called(inner)
+            self._known = (frame.f_code, inner.f_code, via)
+        return _site_of(frame, via, self._depth)
 
     def _search(self) -> Site | None:
         depth = 0
@@ -140,7 +141,7 @@ class Watch:
         if found is None:
             return None
         self._ours = depth - 1
-        return _site_of(found, _getframe(depth).f_code.co_name, self._depth)
+        return _site_of(found, called(_getframe(depth)), self._depth)
 
     def detail(self, site: Site | None) -> Detail | None:
         """Return where to note the accesses to a response: with "full", and of a line that leaked once, always."""

@@ -17,13 +17,14 @@ from .trace import LeakReport, OverdueReport
 if TYPE_CHECKING:
     from .lease import Lease, Site
 
-_FIXES = {  # (our function that was called, whether it is awaited): the line that is right
+_FIXES = {  # (our function or the library that was called, whether it is awaited): the line that is right
     ("round_trip", False): "with transport.round_trip(...) as response:",
     ("round_trip", True): "async with await transport.round_trip(...) as response:",
     ("send", False): "with client.send(request, stream=True) as response:",
     ("send", True): "async with await client.send(request, stream=True) as response:",
     ("__enter__", False): "with client.stream(...) as response:",
     ("__aenter__", True): "async with client.stream(...) as response:",
+    ("requests", False): "with session.get(..., stream=True) as response:",
 }
 
 

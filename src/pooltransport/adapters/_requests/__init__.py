@@ -1,0 +1,1 @@
+"""What `pooltransport.adapters.requests` is made of. Nothing here is public."""
