@@ -357,9 +357,12 @@ def task_name() -> str | None:
     if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented
         task = asyncio.current_task()
         return None if task is None else str(task.get_name())
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if trio is None:
+        return None
+    try:
         return str(trio.lowlevel.current_task().name)
-    return None
+    except RuntimeError:  # in none; `in_trio_task` came with 0.28
+        return None
 
 
 def task_of(holder: object) -> str | None:
