@@ -222,6 +222,7 @@ class TestAParentIsNone:
         context._SUPPRESS_INSTRUMENTATION_KEY,
         context._SUPPRESS_HTTP_INSTRUMENTATION_KEY,
     ],
+    ids=["by its name", "all", "http"],  # the keys are made anew in each process
 )
 def test_suppressed_is_nothing_at_all(server_factory, provider, key):
     server = server_factory(ok())

@@ -33,7 +33,8 @@ def borrow_or_make(
         first = "transport=... and " + ", ".join(f"{name}=" for name in names)
         problems.append(f"{first}: give the options to the {kind.__name__} that is handed in [PTC113]")
     if isinstance(transport, _OTHER[kind]) or not hasattr(transport, "round_trip"):
-        hint = f"must be a {kind.__name__}, or what else has its round_trip, not {type(transport).__name__}"
+        article = "an" if kind.__name__.startswith("A") else "a"
+        hint = f"must be {article} {kind.__name__}, or what else has its round_trip, not {type(transport).__name__}"
         problems.append(f"transport: {hint} [PTC115]")
     if problems:
         raise ConfigError(problems)
