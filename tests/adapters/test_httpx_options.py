@@ -136,7 +136,7 @@ def test_options_for_a_transport_that_is_handed_in(kit):
 
 
 def test_the_other_colours_transport(kit):
-    with pt.Transport() as transport, pytest.raises(pt.ConfigError, match="must be a AsyncTransport"):
+    with pt.Transport() as transport, pytest.raises(pt.ConfigError, match="must be an AsyncTransport"):
         kit.adapter.AsyncHTTPTransport(transport)
     with pytest.raises(pt.ConfigError, match="must be a Transport"):
         kit.adapter.HTTPTransport(pt.AsyncTransport())
