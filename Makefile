@@ -5,6 +5,9 @@ VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 WORKERS ?= 2
 DIST ?= dist
+TYPED ?= .venv-typed
+LOWEST_VENV ?= .venv-lowest
+PYRIGHT := 1.1.414
 
 PY := $(VENV)/bin/python
 BENCH_PY := $(BENCH_VENV)/bin/python
@@ -18,7 +21,7 @@ PACKAGE_node := nodejs
 PACKAGE_go := golang-go
 PEERS := aiohttp httpx httpx2 requests urllib3
 
-.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types bench build clean
+.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
@@ -27,7 +30,10 @@ help:
 	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx node go"
 	@echo "make test-sdks   the adapters under real SDKs, beside the tools for those clients, and in their own suites"
 	@echo "make soak        half an hour against servers that break in every way; needs nginx and haproxy; SECONDS=60"
+	@echo "make test-lowest with the lowest versions of what the library stands on that pyproject.toml allows"
 	@echo "make lint types  ruff and mypy"
+	@echo "make typed       a typed project under mypy and pyright, with the wheel installed; needs node and npm"
+	@echo "make snapshots   what is public, what users build on, and every message, written down anew: read the difference"
 	@echo "make bench       pooltransport beside its peers; needs nginx"
 	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
 	@echo "make exporting   what exporters of metrics and spans cost a request, and a scrape; needs nginx"
@@ -76,12 +82,13 @@ failover: $(BENCH_VENV)/.ready
 	$(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)
 
 # All that are missing are named at once, with the line that installs them.
-.PHONY: need-nginx need-full need-soak need-servers
+.PHONY: need-nginx need-full need-soak need-servers need-node
 need-nginx: NEEDED := nginx
 need-full: NEEDED := nginx node go
 need-soak: NEEDED := nginx haproxy
 need-servers: NEEDED := $(SERVERS)
-need-nginx need-full need-soak need-servers:
+need-node: NEEDED := node npm
+need-nginx need-full need-soak need-servers need-node:
 	@missing=; $(foreach server,$(NEEDED), \
 		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $(server) >/dev/null \
 			|| missing="$$missing $(or $(PACKAGE_$(server)),$(server))";) \
@@ -93,6 +100,42 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(PY) -m mypy
+
+snapshots: $(VENV)/.ready-dev
+	$(PY) tests/test_public_api.py --write
+	$(PY) tests/test_stability.py --write
+	$(PY) -m tests.support.messages --write
+
+# One Python, and of the tests those that meet other people's code: it is their versions that are in question.
+LOWEST_TESTS := tests/client tests/runtime tests/testing/test_[!p]*.py tests/core/http1 tests/adapters tests/engine/test_round_trip.py \
+	tests/engine/test_codings.py tests/engine/test_hops.py tests/engine/test_tls.py tests/observe/test_otel.py \
+	tests/observe/test_prometheus.py tests/observe/test_spans.py tests/test_trust_files.py tests/test_url.py
+LOWEST_PY := $(LOWEST_VENV)/bin/python
+
+$(LOWEST_VENV)/.ready: pyproject.toml tests/support/lowest.py
+	test -x $(LOWEST_PY) || $(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_PY) tests/support/lowest.py >$(LOWEST_VENV)/lowest.txt
+	$(LOWEST_PY) -m pip install $(PIP_FLAGS) --editable . --requirement $(LOWEST_VENV)/lowest.txt \
+		hypothesis jsonschema opentelemetry-sdk pytest-randomly pytest-timeout pytest-xdist trustme
+	touch $@
+
+test-lowest: $(LOWEST_VENV)/.ready
+	$(LOWEST_PY) -m pytest -n $(WORKERS) --ignore tests/adapters/sdks \
+		-m "not peers and not full and not soak and not sdks" $(wildcard $(LOWEST_TESTS))
+
+# The sample project sees the wheel, as a user's project does, and none of the sources. pyright comes from npm: the
+# package of that name on PyPI would fetch a node of its own.
+typed: $(VENV)/.ready-dev need-node
+	rm -rf $(TYPED) && mkdir $(TYPED)
+	$(PY) -m build --wheel --outdir $(TYPED)/dist >$(TYPED)/log || { cat $(TYPED)/log >&2; exit 1; }
+	$(PY) -m venv $(TYPED)/venv
+	$(TYPED)/venv/bin/python -m pip install $(PIP_FLAGS) $(TYPED)/dist/*.whl 'mypy>=1.11'
+	npm install --prefix $(TYPED) --silent --no-audit --no-fund pyright@$(PYRIGHT)
+	at="$$(cd $(TYPED) && pwd)" && cd tests/typed_sample && unset PYTHONPATH MYPYPATH && \
+	"$$at/venv/bin/python" -P check_wheel.py && \
+	"$$at/venv/bin/python" -X dev -W error -m ledger.checks && \
+	"$$at/venv/bin/mypy" --config-file mypy.ini --cache-dir "$$at/mypy" && \
+	"$$at/node_modules/.bin/pyright" -p . --pythonpath "$$at/venv/bin/python"
 
 $(BENCH_VENV)/.ready: pyproject.toml Makefile
 	test -x $(BENCH_PY) || $(PYTHON) -m venv $(BENCH_VENV)

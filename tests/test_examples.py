@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,3 +34,23 @@ def test_readme_shows_what_the_leak_example_prints():
         r"```console\n\$ python examples/leak\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
     assert plain(done.stdout) == plain(shown)
+
+
+OPENAI = """\
+You said: one
+You said: two words
+You said: three more words
+You said: and these are four
+You said: a ...
+"""
+
+
+@pytest.mark.parametrize("how", ["", pytest.param("--sdk", marks=pytest.mark.sdks)])
+def test_openai_streaming(how):
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "openai_streaming.py"), *filter(None, [how])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    said, last = done.stdout[: len(OPENAI)], done.stdout[len(OPENAI) :]
+    assert said == OPENAI
+    assert re.fullmatch(r"[123] connections for 5 answers, 0 still held, 0 leaked\n", last)
+    assert done.stderr == ""

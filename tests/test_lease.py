@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import trio
 
 import pooltransport as pt
+from pooltransport import callers
 from pooltransport.lease import Detail, Lease, Site, Watch, activity_of, describe, find_site, name_of, thread_name
 from pooltransport.stats import Activity, LeakFound
 from pooltransport.testing.fakes import Answers, FakeRuntime, FakeTransport
@@ -399,3 +401,37 @@ def test_long_lived():
     assert activity() == "idle_holder"
     runtime.run(response.aclose())
     runtime.run(transport.aclose())
+
+
+class TestLibraries:
+    """Frames of libraries that call us through an adapter are nobody's to blame, and say which line is right."""
+
+    @pytest.fixture
+    def known(self, monkeypatch):
+        monkeypatch.setattr(callers, "_libraries", {})
+        monkeypatch.setattr(callers, "_prefixes", ())
+        callers.skip_library("madeup", "madeup_client.")
+        callers.skip_library("", "madeup_around")
+        return {
+            name: module("def call(fn):\n    return fn()\n", name, f"/{name}.py")["call"]
+            for name in ("madeup_client.core", "madeup_around.spans", "madeup_clients")
+        }
+
+    @pytest.mark.parametrize("find", ["find_site", "watch"])
+    def test_the_outermost_says_what_was_called(self, known, find):
+        client, around, other = known.values()
+        watch = Watch("site", ())
+        look = FIND if find == "find_site" else watch.site
+
+        def app(*layers):
+            fn = look
+            for layer in reversed(layers):
+                fn = partial(layer, fn)
+            return fn()
+
+        for _ in range(2):  # the second time from what is known
+            assert app(client).via == "madeup"
+            assert app(around, client).via == "madeup", "what stands around it is passed over"
+            assert app(client, around).via == "madeup"
+            assert app(client).code.co_name == "app"
+            assert str(app(other, client)).startswith("/madeup_clients.py:")

@@ -5,20 +5,23 @@ Write it anew with ``python tests/test_public_api.py --write`` and read the diff
 
 from __future__ import annotations
 
+import ast
 import difflib
 import enum
 import importlib
 import inspect
 import re
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 LISTED = Path(__file__).with_name("public_api.txt")
-MODULES = ["pooltransport"]
+MODULES = ["pooltransport", "pooltransport.testing"]
 TWINS = [("Transport", "AsyncTransport"), ("Response", "AsyncResponse"), ("Client", "AsyncClient")]
 TWINS += [("RoundTripper", "AsyncRoundTripper")]
+TWINS += [("HandlerTransport", "AsyncHandlerTransport"), ("FaultTransport", "AsyncFaultTransport")]
 # The other name of a method where it is not the same with an ``a`` before it.
 TWIN_NAMES = {"__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__", "__next__": "__anext__"}
 # What only one colour has: (class, method) and why.
@@ -98,7 +101,9 @@ def describe() -> str:
             elif inspect.isfunction(value):
                 lines.append(f"def {name}{parameters(value)}")
             else:
-                lines.append(f"{name}: {type(value).__name__}")
+                # The type of a union has another name from Python 3.14 on.
+                kind = "alias" if isinstance(value, types.UnionType) else type(value).__name__
+                lines.append(f"{name}: {kind}")
     return "\n".join(lines) + "\n"
 
 
@@ -108,6 +113,26 @@ def test_is_what_is_listed():
     assert not change, f"public interface changed; if meant: python tests/test_public_api.py --write\n{change}"
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_type_checkers_see_the_names_where_they_are(name):
+    module = importlib.import_module(name)
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.asname: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname  # the form that type checkers take as meant for others
+    }
+    wanted = {f"from .{home} import {name} as {name}" for name, home in module._HOME.items()}
+    there = {f"from .{home} import {name} as {name}" for name, home in seen.items()}
+    change = "\n".join([*sorted(wanted - there), *(f"not: {line}" for line in sorted(there - wanted))])
+    assert not change, f"write under `if TYPE_CHECKING:` of {module.__file__}:\n{change}"
+    assert sorted({*seen, "__version__"} if name == "pooltransport" else seen) == module.__all__
+
+
 def twin_of(name: str, there: dict[str, object]) -> str | None:
     names = [TWIN_NAMES.get(name, f"a{name}"), name]
     return next((twin for twin in names if twin in there), None)
@@ -115,8 +140,8 @@ def twin_of(name: str, there: dict[str, object]) -> str | None:
 
 @pytest.mark.parametrize(("sync", "other"), TWINS)
 def test_both_colours_have_the_same_methods(sync, other):
-    module = importlib.import_module("pooltransport")
-    here, there = members(getattr(module, sync)), members(getattr(module, other))
+    home = next(module for module in map(importlib.import_module, MODULES) if hasattr(module, sync))
+    here, there = members(getattr(home, sync)), members(getattr(home, other))
     missing, different = [], []
     for name, value in here.items():
         twin = twin_of(name, there)

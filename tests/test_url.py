@@ -296,3 +296,16 @@ def test_parsing_what_was_parsed_gives_the_same_server(left, right):
         return
     again = parse_url(f"http://{url.host_header.decode()}{url.target.decode()}")
     assert (again.host, again.port, again.target) == (url.host, url.port, url.target)
+
+
+class TestWithTarget:
+    def test_the_same_place(self):
+        url = URL("http://u:p@h:81/a?b#c").with_target(b"*")
+        assert (url.target, url.origin, url.user, url.host_header) == (b"*", "http://h:81", "u", b"h:81")
+        assert url != URL("http://u:p@h:81/a?b#c")
+        assert URL("http://h/").with_target(b"http://other/x").target == b"http://other/x"
+
+    @pytest.mark.parametrize("target", [b"", b"a b", b"/\r\nX: y", b"/\x00", "/ä".encode(), b"/\x7f"])
+    def test_what_cannot_be_sent(self, target):
+        with pytest.raises(InvalidRequest, match="request target"):
+            URL("http://h/").with_target(target)

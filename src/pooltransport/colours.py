@@ -32,9 +32,12 @@ def current_loop() -> object | None:
         if loop is not None:
             return loop  # type: ignore[no-any-return]
     trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if trio is None:
+        return None
+    try:
         return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
-    return None
+    except RuntimeError:  # not on trio; `in_trio_run` came with 0.28
+        return None
 
 
 def make_runtime(loop: object) -> Any:

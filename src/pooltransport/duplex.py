@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .engine.body import State
 from .engine.sync import run_sync
@@ -93,3 +93,17 @@ class AsyncDuplex(_DuplexBase):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def peer_tls(response: Any) -> Any:
+    """Return the `ssl.SSLSocket` or `ssl.SSLObject` under `response`, for what it tells of the peer; None without TLS.
+    For reading only: who writes to it breaks the connection. What a round-tripper of the user's made has none.
+    """
+    lease = getattr(getattr(response, "_body", None), "_lease", None)
+    stream = None if lease is None else lease.conn.stream
+    if stream is None or stream.tls is None:
+        return None
+    pump, loop_tls = getattr(stream, "_pump", None), getattr(stream, "_loop_tls", None)
+    if pump is not None:  # trio, and TLS through a proxy
+        return pump.object
+    return stream._sock if loop_tls is None else loop_tls.made  # noqa: SLF001 - the leaves keep it to themselves

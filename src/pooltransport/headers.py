@@ -19,14 +19,20 @@ from .errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import TypeAlias
+    from typing import TypeAlias, Union
 
     HeaderItems: TypeAlias = list[tuple[bytes, bytes]]
     # Four mappings: a Mapping is invariant in its key type.
-    HeadersInput: TypeAlias = (
-        "Headers | Mapping[str, str] | Mapping[str, bytes] | Mapping[str, str | bytes] | Mapping[bytes, bytes] | "
-        "Iterable[tuple[str | bytes, str | bytes]] | None"
-    )
+    # And no text of several pieces, which pyright does not understand.
+    HeadersInput: TypeAlias = Union[  # noqa: UP007 - the class comes later
+        "Headers",
+        Mapping[str, str],
+        Mapping[str, bytes],
+        Mapping[str, str | bytes],
+        Mapping[bytes, bytes],
+        Iterable[tuple[str | bytes, str | bytes]],
+        None,
+    ]
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN_CHARS = frozenset(_TOKEN.decode())

@@ -199,6 +199,7 @@ class Lease:
         "dropped_at",
         "epoch",
         "found",
+        "given_back",
         "headers",
         "headers_at",
         "holder",
@@ -254,6 +255,7 @@ class Lease:
         self._declared: bool | None = None  # None: nobody has said, its headers tell
         self.overdue: Activity | None = None  # as which it was spoken of
         self.found = LeakFound.GC
+        self.given_back = False  # closed by its holder: what is left of the body is being drained
         self.detail: Detail | None = None
         self.path = ""
         self.scope: object = None  # whose it is, where a witness looks on
@@ -283,7 +285,7 @@ class Lease:
     @property
     def is_unread(self) -> bool:
         """Whether the headers are there and nobody reads at this moment."""
-        return bool(self.headers_at) and not self.reading_since and not self.is_stream
+        return bool(self.headers_at) and not self.reading_since and not self.is_stream and not self.given_back
 
     def unread_for(self, now: float) -> float:
         """How long nobody has read."""
@@ -355,9 +357,12 @@ def task_name() -> str | None:
     if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented
         task = asyncio.current_task()
         return None if task is None else str(task.get_name())
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if trio is None:
+        return None
+    try:
         return str(trio.lowlevel.current_task().name)
-    return None
+    except RuntimeError:  # in none; `in_trio_task` came with 0.28
+        return None
 
 
 def task_of(holder: object) -> str | None:

@@ -51,6 +51,7 @@ class Recorder:
     __slots__ = ()
 
     hooks = False
+    instead: Request | None = None  # what is to be sent: a copy with more headers
 
     def answered(self, response: Any) -> None:
         """The headers were read."""
@@ -105,14 +106,16 @@ def tell(event: Dialed | Closed, options: object) -> None:
 class watching:  # noqa: N801 - a context manager reads like a verb
     """Around one request: who follows it, whose hooks are told first."""
 
-    __slots__ = ("_blocks", "_recorders")
+    __slots__ = ("_blocks", "_recorders", "request")
 
     def __init__(self, request: Request, options: object) -> None:
         self._recorders: list[Recorder] = []
+        self.request = request
         for observer in anybody:
-            recorder = _call(observer, observer.begin, request, options)
+            recorder = _call(observer, observer.begin, self.request, options)
             if recorder is not None:
                 self._recorders.append(recorder)
+                self.request = recorder.instead or self.request
         self._blocks: list[client_trace] = []
 
     def __enter__(self) -> Self:

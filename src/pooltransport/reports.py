@@ -24,6 +24,12 @@ _FIXES = {  # (our function or the library that was called, whether it is awaite
     ("send", True): "async with await client.send(request, stream=True) as response:",
     ("__enter__", False): "with client.stream(...) as response:",
     ("__aenter__", True): "async with client.stream(...) as response:",
+    ("httpx", False): "with client.stream(...) as response:",
+    ("httpx", True): "async with client.stream(...) as response:",
+    ("httpx2", False): "with client.stream(...) as response:",
+    ("httpx2", True): "async with client.stream(...) as response:",
+    ("sdk", False): "with create(..., stream=True) as stream:",
+    ("sdk", True): "async with await create(..., stream=True) as stream:",
     ("requests", False): "with session.get(..., stream=True) as response:",
 }
 

@@ -114,7 +114,8 @@ class _TransportBase:
         ledger.apply(ledger.pool.close_idle, self._now())
 
     def _warn_if_open(self) -> None:
-        held = sum(lease.is_open for lease in tuple(self._engine.ledger.leases.values()))
+        leases = tuple(self._engine.ledger.leases.values())
+        held = sum(lease.is_open and not lease.given_back for lease in leases)
         self._engine.ledger.report_open(LeakFound.CLOSE)
         if held:
             warn_left(type(self).__name__, self._site, held)
@@ -170,7 +171,7 @@ class Transport(_TransportBase):
             raise InvalidRequest("an async iterable cannot be the body of a blocking request; use AsyncTransport")
         if observers.anybody:
             with observers.watching(request, self.options) as watched:
-                response = self._send(request)
+                response = self._send(watched.request)
                 watched.answered(response)
             return response
         return self._send(request)
@@ -254,7 +255,7 @@ class AsyncTransport(_TransportBase):
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
         if observers.anybody:
             with observers.watching(request, self.options) as watched:
-                response = await self._send(request)
+                response = await self._send(watched.request)
                 watched.answered(response)
             return response
         return await self._send(request)

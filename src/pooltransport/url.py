@@ -123,6 +123,15 @@ class URL:
             return parse_url(f"{text}?{query}")
         return parse_url(f"{text}{query}" if text.endswith(("?", "&")) else f"{text}&{query}")
 
+    def with_target(self, target: bytes) -> URL:
+        """Return this place with another request target, sent as it is: ``*``, or an absolute one (RFC 9112 §3.2).
+
+        Raises `InvalidRequest` unless it is printable ASCII.
+        """
+        if not target or not all(0x20 < code < 0x7F for code in target):
+            _refuse("has a request target that is empty, or not printable ASCII: percent-encode it")
+        return _make(**{name: getattr(self, name) for name in URL.__slots__} | {"target": target})
+
     def __str__(self) -> str:
         if self.password is None:
             return self._text

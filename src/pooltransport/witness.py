@@ -33,4 +33,13 @@ class Witness(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """What `pooltransport.testing.no_network` puts here."""
+
+    def check(self, key: Any, /) -> None:
+        """Raise unless requests may go where the `ConnectKey` says. Asked before the pool is, of each attempt."""
+        ...
+
+
 current: Witness | None = None
+gate: Gate | None = None

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import pooltransport as pt
 from tests.support.colours import run_colour
 from tests.support.responders import Responder, big, chunked, head
 
@@ -83,3 +84,23 @@ def test_row_36_what_has_come_is_not_waited_for(colour, server_factory):
         assert server.accepted == 1
 
     run_colour(colour, body)
+
+
+def test_what_is_drained_in_the_background_is_nobodys_leak(loop_colour, server_factory):
+    """It was closed: who leaves the transport's block at once is not told that it was forgotten."""
+
+    @Responder
+    def respond(conn, request):
+        conn.send(head(length=10) + b"x")
+        conn.server.wait_stopping(10)
+
+    server = server_factory(respond)
+
+    async def body(c):
+        async with pt.AsyncTransport() as transport:
+            await (await transport.round_trip(pt.Request("GET", server.url))).aclose()
+            stats = transport.stats(detail=True)
+            assert (stats.draining, stats.lease_list[0].unread_s) == (1, None)
+        assert transport.stats().leaks == 0
+
+    run_colour(loop_colour, body)

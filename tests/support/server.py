@@ -46,7 +46,13 @@ class ServerRequest(NamedTuple):
 def on_a_loop() -> bool:
     """Report whether this thread runs an asyncio loop or trio."""
     trio = sys.modules.get("trio")
-    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())
+    if asyncio._get_running_loop() is not None or trio is None:
+        return asyncio._get_running_loop() is not None
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
 
 
 class ServerConn:

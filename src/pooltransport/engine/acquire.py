@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, NamedTuple
 
+from pooltransport import witness
 from pooltransport.core.pool import PoolClosedError, QueueFull, Waiter
 from pooltransport.errors import ConnectTimeout, PoolQueueFull, PoolTimeout, TransportClosed
 from pooltransport.stats import AcquireSource, CloseReason
@@ -47,6 +48,8 @@ async def acquire(
     """Return a connection for one exchange, leased from the moment of the pool's decision."""
     ledger = engine.ledger
     began = engine.now()
+    if witness.gate is not None:
+        witness.gate.check(key)
     while True:
         ledger.wake_up()
         conn = ledger.take(key, engine.now())

@@ -302,6 +302,7 @@ class Body:
         elif options.drain_limit == 0 or (left is not None and left > options.drain_limit):
             self._give_up(CloseReason.DRAIN_LIMIT, DrainOutcome.LIMIT)
         else:
+            lease.given_back = True
             self._engine.ledger.note(self._engine.ledger.pool.set_draining, lease.conn)
             if wait:
                 await self._drain()

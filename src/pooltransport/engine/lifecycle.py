@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pooltransport import witness
 from pooltransport.core.pool import Waiter
 from pooltransport.stats import CloseReason
 
@@ -83,6 +84,8 @@ async def drain(engine: Engine, timeout: float | None, runtime: Runtime) -> bool
 async def warm(engine: Engine, request: Request, n: int, runtime: Runtime, clocks: Clocks) -> None:
     """Dial until `n` connections lie ready for `request`'s origin."""
     key = engine.key_for(request, runtime)
+    if witness.gate is not None:
+        witness.gate.check(key)
     ledger = engine.ledger
     waiters: list[Waiter[Connection]] = []
     try:

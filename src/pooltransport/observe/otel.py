@@ -3,7 +3,8 @@
     from pooltransport.observe import otel
 
     otel.instrument()                                           # metrics of every transport of this process
-    client = pt.Client(transport=otel.TracedTransport(pt.Transport()))      # and a span for each request
+    otel.instrument_spans()                                     # and a span for each request
+    client = pt.Client(transport=otel.TracedTransport(pt.Transport()))      # or for those of one transport
 
 `catalogue.METRICS` lists the metrics; docs/metrics.md says what they mean and what they cost.
 """
@@ -16,7 +17,7 @@ import weakref
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from pooltransport import __version__
+from pooltransport import __version__, observers
 from pooltransport.errors import ConfigError
 
 from . import catalogue as c
@@ -30,16 +31,26 @@ try:
 except ImportError as _error:
     raise ImportError("pooltransport.observe.otel needs opentelemetry-api: pip install pooltransport[otel]") from _error
 
-from .spans import AsyncTracedTransport, TracedTransport
+from .spans import AsyncTracedTransport, SpanObserver, TracedTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import TracerProvider
 
     from .table import Labels, Table
 
-__all__ = ["AsyncTracedTransport", "Instrumentation", "TracedTransport", "instrument", "uninstrument"]
+__all__ = [
+    "AsyncTracedTransport",
+    "Instrumentation",
+    "SpanInstrumentation",
+    "TracedTransport",
+    "instrument",
+    "instrument_spans",
+    "uninstrument",
+]
 
 _HISTOGRAMS = {"duration": frozenset((DURATION,)), "all": EVERYTHING, "none": frozenset[str]()}
 _NUMBERS = frozenset(("server.port", "http.response.status_code"))
@@ -103,14 +114,45 @@ def instrument(
     return made
 
 
+class SpanInstrumentation:
+    """What `instrument_spans` began."""
+
+    def __init__(self, observer: SpanObserver) -> None:
+        self._observer = observer
+
+    def uninstrument(self) -> None:
+        """Make no more spans; those of requests that are under way end as they would have."""
+        observers.remove(self._observer)
+        _made.discard(self)
+
+
+def instrument_spans(
+    tracer_provider: TracerProvider | None = None, *, propagator: TextMapPropagator | None = None
+) -> SpanInstrumentation:
+    """Make a CLIENT span for each request of each transport of this process, and tell the server of it (traceparent).
+
+    A request that has a span from the instrumentation of a client above, or from a `TracedTransport`, gets no second
+    one: waits and retries are added to that. `tracer_provider`, `propagator`: None are the global ones. Once more, and
+    the former ends.
+    """
+    for former in tuple(_made):
+        if isinstance(former, SpanInstrumentation):
+            former.uninstrument()
+    observer = SpanObserver(tracer_provider, propagator)
+    observers.add(observer)
+    made = SpanInstrumentation(observer)
+    _made.add(made)
+    return made
+
+
 def uninstrument() -> None:
-    """End whatever `instrument` began in this process."""
+    """End whatever `instrument` and `instrument_spans` began in this process."""
     for made in tuple(_made):
         made.uninstrument()
 
 
 _guard = _thread.allocate_lock()
-_made: set[Instrumentation] = set()
+_made: set[Instrumentation | SpanInstrumentation] = set()
 
 
 class _Cycle:

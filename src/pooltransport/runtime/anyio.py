@@ -85,7 +85,10 @@ class TrioRuntime:
         return current_token() is self.loop
 
     def holder(self) -> object:
-        return weakref.ref(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else None
+        try:
+            return weakref.ref(trio.lowlevel.current_task())
+        except RuntimeError:  # in none; `in_trio_task` came with 0.28
+            return None
 
     def is_alive(self) -> bool:
         if not self._over:

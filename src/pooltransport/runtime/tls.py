@@ -49,35 +49,35 @@ class TLSPump:
     `start`, `write` and `read` work on the plain side; `feed` and `take` on the wire side.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "cut_off", "info")
+    __slots__ = ("_incoming", "_outgoing", "cut_off", "info", "object")
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.info: TLSInfo | None = None
         self.cut_off = False  # the wire ended without the peer's close_notify
 
     def handshake(self, server_hostname: str) -> bool:
         """Go on with the handshake; report whether it is done. Raises `ssl.SSLError`."""
         try:
-            self._object.do_handshake()
+            self.object.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
-            note_shown(error, self._object)
+            note_shown(error, self.object)
             raise
-        self.info = tls_info(self._object, server_hostname)
+        self.info = tls_info(self.object, server_hostname)
         return True
 
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt `data`; `take` has the records. Memory takes everything at once."""
-        self._object.write(data)
+        self.object.write(data)
 
     def read(self) -> bytes | None:
         """Return decrypted bytes, ``b""`` at the end, None when more of the wire is needed."""
         try:
-            return self._object.read(READ_SIZE)
+            return self.object.read(READ_SIZE)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLZeroReturnError:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .offline import no_network as NoNetwork  # noqa: N812 - the fixture has its name
     from .pytest_leaks import LeakPlugin, PoolLeaks
 
 MODES = ("error", "warn", "off")
@@ -94,3 +97,12 @@ def load(config: pytest.Config) -> LeakPlugin:
 def pool_leaks(request: pytest.FixtureRequest) -> PoolLeaks:
     """Have the test checked, and give it a `PoolLeaks` to ask about what is open."""
     return load(request.config).leaks_of(request.node)
+
+
+@pytest.fixture
+def no_network() -> Iterator[NoNetwork]:
+    """Refuse every request of the test to a host that it does not ``no_network.allow(...)``; see there."""
+    from .offline import no_network as block  # noqa: PLC0415 - loads the engine
+
+    with block() as refusing:
+        yield refusing
