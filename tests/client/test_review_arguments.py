@@ -207,6 +207,27 @@ def test_the_request_of_an_answer_may_be_sent_again(colour, server_factory):
     run_colour(colour, body)
 
 
+def test_nothing_is_sent_after_the_total(colour, server_factory):
+    """A connection that is there takes a request in no time: it was sent, and its answer not waited for."""
+    server = server_factory(ok())
+
+    def slow(request):
+        time.sleep(0.03)
+        return request
+
+    async def body(c):
+        client = c.make_client()
+        await c.call(client.get, server.url)
+        with pytest.raises(pt.TransportTimeout, match="before this request") as caught:
+            await c.call(client.post, server.url, json=1, auth=slow, timeout=0.02)
+        error = caught.value
+        assert (error.phase, error.setting, error.seconds) == ("queue", "timeout", 0.02)
+        assert not error.may_have_been_processed
+
+    run_colour(colour, body)
+    assert len(server.log) == 1
+
+
 def test_a_body_larger_than_the_bound_is_fetched_once(colour, server_factory):
     server = server_factory(ok(b"x" * 2000))
 

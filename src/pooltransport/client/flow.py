@@ -19,7 +19,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pooltransport.errors import InvalidRequest, TooManyRedirects, TransportError
+from pooltransport.errors import InvalidRequest, TooManyRedirects, TransportError, TransportTimeout
 
 from .auth import checked
 from .cookies import store, with_cookies
@@ -164,7 +164,16 @@ class Flow:
         return not total or time.monotonic() - self._began + delay < total
 
     async def _round_trip(self, request: Request) -> Any:
-        spent = time.monotonic() - self._began if request.timeout.total else 0.0
+        total = request.timeout.total
+        spent = time.monotonic() - self._began if total else 0.0
+        if total and spent >= total:  # not left to the sockets: what is there already may be written in no time
+            raise TransportTimeout(
+                f"{request.url.origin}: redirects, auth= and repetitions took the {total:g} s (timeout) before this "
+                "request, phase queue",
+                phase="queue",
+                setting="timeout",
+                seconds=total,
+            )
         response = await self._colour.round_trip(self._transport, request.with_spent(spent) if spent else request)
         if self._wishes.jar is not None:
             try:
