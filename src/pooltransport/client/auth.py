@@ -29,8 +29,8 @@ class Auth:
     """How requests are authenticated; the base of `BasicAuth`, `BearerAuth`, `DigestAuth`, `NetrcAuth` and your own.
 
     Both methods are called on the thread or loop of the request, and must not block for long; for an `AsyncClient` they
-    may be coroutine functions. Their time counts in the total, which does not interrupt them. What they raise fails that
-    request.
+    may be coroutine functions. Their time counts in the total, which does not interrupt them; what they raise
+    fails that request.
     """
 
     __slots__ = ()
