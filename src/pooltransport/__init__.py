@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .duplex import Duplex as Duplex
     from .errors import AddressRefused as AddressRefused
     from .errors import BodyNotRead as BodyNotRead
+    from .errors import BodyTooLarge as BodyTooLarge
     from .errors import ConfigError as ConfigError
     from .errors import ConnectAttempt as ConnectAttempt
     from .errors import ConnectError as ConnectError
