@@ -39,6 +39,7 @@ EXPECTED = {
     ours.DNSError: theirs.ConnectionError,
     ours.AddressRefused: theirs.ConnectionError,
     ours.ReadError: theirs.ConnectionError,
+    ours.BodyTooLarge: theirs.ConnectionError,
     ours.ServerClosedConnection: theirs.ConnectionError,
     ours.WriteError: theirs.ConnectionError,
     ours.LocalProtocolError: theirs.ConnectionError,

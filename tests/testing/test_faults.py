@@ -78,6 +78,7 @@ RAISED = [
     (pt.ProxyError, False, "the proxy refused with 503"),
     (pt.ServerClosedConnection, True, "closed the connection without answering, on a connection that had served"),
     (pt.ReadError, True, "Connection reset"),
+    (pt.BodyTooLarge, True, "larger than"),
     (pt.WriteError, True, "Broken pipe"),
     (pt.RemoteProtocolError, True, "not HTTP"),
     (pt.LocalProtocolError, True, "fewer bytes"),

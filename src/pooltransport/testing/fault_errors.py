@@ -60,6 +60,7 @@ def make_error(kind: type[BaseException], request: Request, clocks: Clocks, opti
 
 _TEXTS: dict[type[BaseException], str] = {
     errors.ReadError: "{origin}: receiving the response header failed: Connection reset by peer",
+    errors.BodyTooLarge: "{origin}: the body is larger than the bound (max_body_bytes)",
     errors.WriteError: "{origin}: sending the request failed: Broken pipe",
     errors.RemoteProtocolError: "{origin}: the status line is not HTTP: b'\\x00\\x01'",
     errors.LocalProtocolError: "{origin}: the body has fewer bytes than its Content-Length says",

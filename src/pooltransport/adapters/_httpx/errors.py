@@ -39,6 +39,7 @@ NAMES: dict[type[ours.Error], str] = {
     ours.TLSError: "ConnectError",
     ours.ProxyError: "ProxyError",
     ours.ReadError: "ReadError",
+    ours.BodyTooLarge: "ReadError",
     ours.ServerClosedConnection: "RemoteProtocolError",
     ours.WriteError: "WriteError",
     ours.TransportClosed: "ConnectError",  # before the request; see `name_of`
