@@ -122,6 +122,7 @@ class TestCodings:
             ("br", brotli.compress(BIG)),
             ("deflate, gzip", gzip.compress(deflated(BIG, 15))),
         ],
+        ids=["gzip", "x-gzip", "members", "garbage", "deflate", "bare deflate", "br", "two"],  # gzip has the time in it
     )
     @pytest.mark.parametrize("way", ["content", "iter", "raw"])
     def test_is_decoded_once(self, coding, coded, way, server_factory):

@@ -114,7 +114,8 @@ class TestSentry:
 
         integration = importlib.import_module(f"sentry_sdk.integrations.{kit.name}")
         kind = integration.HttpxIntegration if kit.name == "httpx" else integration.Httpx2Integration
-        with sentry_sdk.isolation_scope():
+        with sentry_sdk.isolation_scope() as scope:
+            scope.clear_breadcrumbs()  # it is a copy of the one outside, with what other tests did there
             sentry_sdk.init(
                 dsn="http://key@127.0.0.1:1/1",
                 transport=Keep,
