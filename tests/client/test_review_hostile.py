@@ -100,12 +100,11 @@ def test_many_streams_on_the_wire_are_fine(colour, server_factory):
     run_colour(colour, body)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("status", [200, 204, 304])
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("GET", 204), ("HEAD", 204), ("GET", 304), ("HEAD", 304)]
+)
 @pytest.mark.parametrize("coding", ["gzip", "gzip, br", "deflate"])
 def test_a_coding_of_no_body(colour, server_factory, method, status, coding):
-    if method == "GET" and status == 200:
-        pytest.skip("that has a body")
     raw = head(f"{status} Some", ("Content-Encoding", coding), *([] if status == 204 else [("Content-Length", "99")]))
     server = server_factory(Responder(lambda conn, request: conn.send(raw)))
 
