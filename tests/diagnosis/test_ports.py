@@ -100,6 +100,10 @@ class TestRecorded:
 def connect(family, host, count):
     """Return a listening socket, its port, and `count` connections to it, both ends."""
     listener = socket.create_server((host, 0), family=family)
+    while port_use({(host, listener.getsockname()[1])}).used:
+        # The system gives a port again while connections of another test to it still wait.
+        listener.close()
+        listener = socket.create_server((host, 0), family=family)
     ends = []
     for _ in range(count):
         client = socket.create_connection(listener.getsockname()[:2])
