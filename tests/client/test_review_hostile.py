@@ -155,9 +155,9 @@ def test_a_location_with_a_user_that_cannot_be_sent(colour, server_factory):
 def test_a_long_challenge_costs_no_time():
     """As long as a header may be, it took seconds of a loop."""
     value = "Digest nonce=x," + "a," * 120_000
-    began = time.process_time()
+    began = time.thread_time()
     assert parse_challenges([value]) is None
-    assert time.process_time() - began < 0.1
+    assert time.thread_time() - began < 1  # the bound is far from both: what is linear takes some ms
 
 
 def test_a_realm_goes_back_as_it_came(colour, server_factory):

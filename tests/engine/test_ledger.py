@@ -5,6 +5,8 @@ On a `Bench`, so that the ledger can be told things. What is dropped is dropped 
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
 from typing import NamedTuple
 
@@ -177,7 +179,40 @@ class TestDroppedUnderTheMutex:
         assert bench.runtime.open_streams == []
 
 
+@pytest.fixture
+def eager_threads():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 class TestDropped:
+    @pytest.mark.usefixtures("eager_threads")
+    def test_while_another_thread_looks(self, make_bench):
+        """Who holds the mutex gives back what is dropped meanwhile, a little later: that is counted as well."""
+        bench = make_bench()
+        looks, may_end = threading.Event(), threading.Event()
+
+        def look():
+            with bench.ledger.looking():
+                looks.set()
+                may_end.wait(10)
+
+        for number in range(1, 201):
+            bench.open()
+            other = threading.Thread(target=look)
+            other.start()
+            looks.wait(10)
+            bench.drop()
+            may_end.set()
+            assert bench.ledger.snapshot().leaks == number
+            other.join(10)
+            looks.clear()
+            may_end.clear()
+        bench.tell()
+
     def test_a_line_is_told_of_once(self, make_bench):
         """And every leak to the hook, if there is one."""
         told = Told()

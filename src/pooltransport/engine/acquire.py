@@ -105,9 +105,13 @@ async def _wait_for(
     if queued and hooks is not None:
         hooks.tell("acquire_done", _done(engine, waiter, None))
     if waiter.error is not None:
-        if isinstance(waiter.error, PoolClosedError):
-            raise TransportClosed("the transport was closed while the request waited for a connection") from None
-        raise waiter.error
+        answer, waiter.error = waiter.error, None
+        try:
+            if isinstance(answer, PoolClosedError):
+                raise TransportClosed("the transport was closed while the request waited for a connection") from None
+            raise answer
+        finally:
+            del answer  # its traceback has this frame: no cycle
     assert waiter.conn is not None, "an answer is a connection or an error"
     assert waiter.source is not None, "a connection comes from somewhere"
     waiter.conn.stream.on_idle_event = None

@@ -9,6 +9,7 @@ since bytes read by two have no order, and the reader is woken.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -138,9 +139,12 @@ class Body:
             if self.state is State.CLOSED:
                 raise StreamConsumed("the response was closed while its body was read") from error
             failure = self._fail(error)
-            if failure is error:
-                raise
-            raise failure from error
+            try:
+                if failure is error:
+                    raise
+                raise failure from error
+            finally:
+                del failure  # no cycle through its traceback
         except BaseException:
             if self.state is State.OPEN:
                 self._end(CloseReason.CANCELLED, State.FAILED)
@@ -153,7 +157,7 @@ class Body:
         if self.state is State.COMPLETE:
             return b""
         if self._error is not None:
-            raise self._error
+            raise copy(self._error)
         detail = self._lease.detail
         where = f"; it was closed at {detail.closed_at}" if detail is not None and detail.closed_at is not None else ""
         raise StreamConsumed(f"the response was closed before its body was read to the end{where}")
@@ -257,8 +261,9 @@ class Body:
         elif isinstance(result, RemoteProtocolError):
             reason = CloseReason.PROTOCOL_ERROR
         self._end(reason, State.FAILED)
-        self._error = self._engine.explain(result, lease.conn)
-        return self._error
+        result = self._engine.explain(result, lease.conn)
+        self._error = copy(result)  # without a traceback: its frames know the response
+        return result
 
     def _end(self, reason: CloseReason, state: State) -> None:
         self._disarm(state)

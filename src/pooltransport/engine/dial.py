@@ -289,6 +289,7 @@ class DialJob:
         finally:
             if self._hooks is not None:
                 self._hooks.tell("tls_handshake_done", TLSHandshakeDoneInfo(name, stream.tls, error))
+            del error  # its traceback has this frame: no cycle
 
     def _check_alpn(self, stream: Stream) -> None:
         if stream.tls is not None and stream.tls.alpn not in (None, "http/1.1"):

@@ -228,14 +228,17 @@ class Engine:
             head = await send(request, lease, exchange, clocks, sent, options, close=close, accept_encoding=accept)
             if head is None:
                 head = await receive_head(lease, exchange, clocks, sent)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again, or what explains it
             self.ledger.discard(lease, close_reason_of(error), answered=False)
             if isinstance(error, TransportTimeout):
                 self.ledger.note(self.ledger.pool.note_timeout, conn.key.host, error.phase)
             explained = self.explain(error, conn)
-            if explained is error:
-                raise
-            raise explained from error
+            try:
+                if explained is error:
+                    raise
+                raise explained from error
+            finally:
+                del explained  # its traceback has this frame: a cycle would hold those of callers, and what they know
         except BaseException:
             # Cancelled, or interrupted: the connection is in the middle of something.
             self.ledger.discard(lease, CloseReason.CANCELLED, answered=False)

@@ -120,6 +120,9 @@ class Ledger:
 
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
+        if self._dropped:
+            with self.looking():
+                pass  # whoever looked while it was dropped may not have given it back yet
         with self.looking():
             picture = self.pool.picture(self.now())
         return picture.develop()

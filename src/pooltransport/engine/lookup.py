@@ -83,6 +83,7 @@ class LoopResolver:
         finally:
             self._forget(flight)
             flight.lookup.finish(addresses, error)
+            del error  # its traceback has this frame: no cycle
 
 
 def make_resolver(function: Callable[[str, int], Any] | None, *, is_async: bool) -> Resolver | LoopResolver:
@@ -133,6 +134,7 @@ class Search:
             if self._hooks is not None:
                 texts = tuple(address.text for address in found)
                 self._hooks.tell("dns_done", DNSDoneInfo(host, texts, coalesced, error))
+            del error  # its traceback has this frame: no cycle
         return found
 
     async def _wait(self, lookup: Lookup, at: float | None, check: Callable[[], None]) -> None:

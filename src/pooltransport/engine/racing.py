@@ -227,6 +227,7 @@ class Race:
         finally:
             if self._hooks is not None:
                 self._hooks.tell("connect_done", ConnectDoneInfo(network, address.text, error))
+            del error  # its traceback has this frame: no cycle
 
     def _hold(self, lane: _Lane, stream: Stream) -> None:
         lane.stream = stream

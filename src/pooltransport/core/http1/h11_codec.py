@@ -51,7 +51,8 @@ class H11Codec:
         try:
             event = self._live().next_event()
         except h11.RemoteProtocolError as error:
-            raise _translate(error) from error
+            # h11 raises it out of a method of its own, whose frame is in the traceback: a cycle.
+            raise _translate(error) from error.with_traceback(None)
         if event is h11.NEED_DATA:
             return None
         if isinstance(event, (h11.Response, h11.InformationalResponse)):
@@ -74,7 +75,8 @@ class H11Codec:
         try:
             event = self._live().next_event()
         except h11.RemoteProtocolError as error:
-            raise _translate(error) from error
+            # h11 raises it out of a method of its own, whose frame is in the traceback: a cycle.
+            raise _translate(error) from error.with_traceback(None)
         if event is h11.NEED_DATA:
             return None
         if isinstance(event, h11.Data):
