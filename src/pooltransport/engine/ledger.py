@@ -120,9 +120,9 @@ class Ledger:
 
     def snapshot(self) -> PoolStats:
         """Return the statistics; from any thread."""
-        if self._dropped:
-            with self.looking():
-                pass  # whoever looked while it was dropped may not have given it back yet
+        if self._dropped:  # whoever looked while it was dropped may not have given it back yet
+            self.note(_nothing)
+            self.kick()
         with self.looking():
             picture = self.pool.picture(self.now())
         return picture.develop()
@@ -290,9 +290,7 @@ class Ledger:
         return self.reports.left_open(found, runtime)
 
     def safe_point(self, patience: float = 0.0) -> None:
-        """Deliver what finalizers left to be said; wait up to `patience` seconds for another thread that does.
-        Never under the mutex, never in a finalizer.
-        """
+        """Say what finalizers left, or wait `patience` s for another thread that does. Not in a finalizer or mutex."""
         self.check_process()
         if self._dropped:
             self.kick()
