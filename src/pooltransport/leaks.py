@@ -41,6 +41,20 @@ class Guard:
             on_drop(self._what)
 
 
+class Guarded:
+    """Base of what notices by itself that it was dropped: made for each request, where a `Guard` would be one object
+    more. It must be the one object that users hold.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.dropped()
+
+    def dropped(self) -> None:
+        """Nothing refers to it any more. Rule 2 holds."""
+
+
 class LeakLog:
     """Counts leaks by line and says when a line is worth a word: the 1st, 10th, 100th ... or once a minute."""
 

@@ -88,7 +88,28 @@ def find_site(ignored: tuple[str, ...], depth: int = 1) -> Site | None:
     return None
 
 
+def _near_site_of(frame: FrameType, via: str) -> Site:
+    """`_site_of` with `_DEPTH`, which each request pays for: written out, since a loop would cost it twice as much."""
+    code, lasti = frame.f_code, frame.f_lasti
+    one = frame.f_back
+    if one is None:
+        return _new_site(Site, (code, lasti, via, ()))
+    two = one.f_back
+    if two is None:
+        return _new_site(Site, (code, lasti, via, (one.f_code, one.f_lasti)))
+    three = two.f_back
+    if three is None:
+        return _new_site(Site, (code, lasti, via, (one.f_code, one.f_lasti, two.f_code, two.f_lasti)))
+    outer = (one.f_code, one.f_lasti, two.f_code, two.f_lasti, three.f_code, three.f_lasti)
+    return _new_site(Site, (code, lasti, via, outer))
+
+
+_new_site = tuple.__new__  # what `Site` does, without its call
+
+
 def _site_of(frame: FrameType, via: str, depth: int) -> Site:
+    if depth == _DEPTH:
+        return _near_site_of(frame, via)
     code, lasti = frame.f_code, frame.f_lasti
     outer: list[Any] = []
     caller = frame.f_back
@@ -130,7 +151,7 @@ class Watch:
                 return self._search()
             via = called(inner)
             self._known = (frame.f_code, inner.f_code, via)
-        return _site_of(frame, via, self._depth)
+        return _near_site_of(frame, via) if self._depth == _DEPTH else _site_of(frame, via, self._depth)
 
     def _search(self) -> Site | None:
         depth = 0

@@ -5,20 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pooltransport.codings import accept_encoding, codings_of, known_codings
-from pooltransport.core.http1.codec import Head
-from pooltransport.core.http1.exchange import Framing
+from pooltransport.core.http1.exchange import Exchange
+from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.engine.codings import accepted, to_take_off
 from pooltransport.models import Request
 from pooltransport.options import TransportOptions
 
 OPTIONS = TransportOptions()
-
-
-class Answer:
-    """What of an exchange is looked at."""
-
-    def __init__(self, framing: Framing) -> None:
-        self.framing = framing
 
 
 def request(decode, method="GET", **headers):
@@ -27,9 +20,12 @@ def request(decode, method="GET", **headers):
     )
 
 
-def taken_off(decode, *values, asked=b"gzip", status=200, framing=Framing.CHUNKED):
-    fields = [(b"Content-Encoding", value) for value in values]
-    return to_take_off(request(decode), asked, Head(status, "", "1.1", fields), Answer(framing))
+def taken_off(decode, *values, asked=b"gzip", status=200, method="GET"):
+    exchange = Exchange(H11Codec(10_000), method, 10_000)
+    exchange.feed(b"HTTP/1.1 %d OK\r\n" % status)
+    exchange.feed(b"".join(b"Content-Encoding: %b\r\n" % value for value in values) + b"\r\n")
+    assert exchange.next_head() is not None
+    return to_take_off(request(decode), asked, status, exchange.coded)
 
 
 class TestAsked:
@@ -72,7 +68,8 @@ class TestTakenOff:
 
     @pytest.mark.parametrize("decode", [None, True])
     def test_no_body(self, decode):
-        assert taken_off(decode, b"gzip", framing=Framing.NONE) == ()
+        assert taken_off(decode, b"gzip", method="HEAD") == ()
+        assert taken_off(decode, b"gzip", status=204) == ()
 
     def test_a_part_has_no_beginning(self):
         assert taken_off(True, b"gzip", status=206) == ()

@@ -16,6 +16,7 @@ from weakref import ref
 
 from pooltransport.core.http1.exchange import Framing
 from pooltransport.errors import ReadError, ReadTimeout, RemoteProtocolError, StreamConsumed, TransportTimeout
+from pooltransport.leaks import Guarded
 from pooltransport.runtime.protocols import Expired
 from pooltransport.stats import CloseReason, DrainOutcome
 from pooltransport.trace import BodyClosedInfo, DrainedInfo
@@ -44,7 +45,7 @@ class State(Enum):
 _OPEN = State.OPEN
 
 
-class Body:
+class Body(Guarded):
     """The body of one response. `read_some` and `close` are the engine's; nothing here is public."""
 
     __slots__ = (
@@ -80,8 +81,8 @@ class Body:
         elif lease.detail is not None:
             lease.detail.owner = ref(self)
 
-    def __del__(self) -> None:
-        # The guard (rule 2 of `leaks`): nobody has read it to its end, or closed it.
+    def dropped(self) -> None:
+        """Give the slot back if nobody has read it to its end, or closed it."""
         if self.state is _OPEN:
             self._engine.ledger.abandon(self._lease)
 
@@ -110,7 +111,7 @@ class Body:
         return self._exchange.trailers if self.state is State.COMPLETE else []
 
     def take_whole(self) -> bytes | None:
-        """Return the whole body if all of it has come with the header, as small ones do; else None, with nothing done."""
+        """Return the whole body if all of it came with the header, as small ones do; else None, with nothing done."""
         exchange, lease = self._exchange, self._lease
         left = exchange.left
         most = self._engine.options.max_body_bytes

@@ -8,8 +8,6 @@ from pooltransport.codings import accept_encoding, codings_of
 from pooltransport.core.http1.request import may_ask_for_codings
 
 if TYPE_CHECKING:
-    from pooltransport.core.http1.codec import Head
-    from pooltransport.core.http1.exchange import Exchange
     from pooltransport.models import Request
     from pooltransport.options import TransportOptions
 
@@ -23,8 +21,9 @@ def accepted(request: Request, options: TransportOptions) -> bytes:
     return b"gzip" if request.decode is None else accept_encoding()
 
 
-def to_take_off(request: Request, asked: bytes, head: Head, exchange: Exchange) -> tuple[bytes, ...]:
-    """Return the codings to decode, in the order they were applied.
+def to_take_off(request: Request, asked: bytes, status: int, coded: bytes | None) -> tuple[bytes, ...]:
+    """Return the codings to decode of those that an answer with this `status` is `coded` in, in the order they were
+    applied.
 
     Unseen gzip only if it was us who asked for it, and it is the one coding (Go GZIP-02, GZIP-07); for a request
     that wants its answer decoded whatever came, but for a part of it, which has no beginning.
@@ -32,12 +31,12 @@ def to_take_off(request: Request, asked: bytes, head: Head, exchange: Exchange) 
     decode = request.decode
     if decode is False or (decode is None and not asked):
         return ()
-    if exchange.coded is None:
+    if coded is None:
         return ()
-    codings = codings_of([exchange.coded])
+    codings = codings_of([coded])
     if decode is None:
         return codings if codings == _GZIP else ()
-    return () if head.status == _PARTIAL_CONTENT else codings
+    return () if status == _PARTIAL_CONTENT else codings
 
 
 _PARTIAL_CONTENT = 206

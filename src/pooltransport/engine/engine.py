@@ -252,7 +252,9 @@ class Engine:
         lease.headers_at = self.now()
         if exchange.upgraded:
             return head, Upgraded(self, lease, exchange.take_rest())
-        return head, Body(self, lease, exchange, clocks, codings=to_take_off(request, accept, head, exchange))
+        return head, Body(
+            self, lease, exchange, clocks, codings=to_take_off(request, accept, head.status, exchange.coded)
+        )
 
     def explain(self, error: Exception, conn: Connection) -> Exception:
         """Return `error`, or why it really happened: the transport was closed meanwhile, or the server

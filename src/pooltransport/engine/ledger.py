@@ -213,15 +213,13 @@ class Ledger:
             lease.hooks.tell("put_idle_conn", NotPooled(refusals[0]) if refusals else None)
 
     def _put_idle(self, lease: Lease, now: float, idle_timeout: float | None, max_uses: int | None) -> Sequence[Any]:
-        self._measure(lease, now)
+        waited, held = lease.headers_at - lease.opened_at, now - lease.acquired_at
+        self.pool.note_lease(lease.conn, lease.method, lease.status_code, waited, held)
         return self.pool.put_idle(lease.conn, now, idle_timeout, max_uses)
 
-    def _measure(self, lease: Lease, now: float) -> None:
-        headers = lease.headers_at - lease.opened_at if lease.status_code else 0.0
-        self.pool.note_lease(lease.conn, lease.method, lease.status_code, headers, now - lease.acquired_at)
-
     def _remove(self, lease: Lease, reason: CloseReason) -> Sequence[Any]:
-        self._measure(lease, self.now())
+        waited, held = lease.headers_at - lease.opened_at, self.now() - lease.acquired_at
+        self.pool.note_lease(lease.conn, lease.method, lease.status_code, waited, held)
         return self.pool.remove(lease.conn, reason)
 
     def discard(self, lease: Lease, reason: CloseReason, *, answered: bool) -> None:

@@ -37,9 +37,10 @@ async def receive_head(
     settings = clocks.settings
     headers_at = clocks.until(settings.response_header, sent.at)
     while True:
-        head = _next_final(lease, exchange, stop_at_100=continue_until is not None)
-        if head is not None:
-            return head
+        if exchange.started:
+            head = _next_final(lease, exchange, stop_at_100=continue_until is not None)
+            if head is not None:
+                return head
         at, setting = headers_at, settings.response_header
         if settings.read.seconds is not None:
             read_at = lease.conn.runtime.now() + settings.read.seconds

@@ -16,7 +16,5 @@ def run_sync(coro: Coroutine[Any, Any, T]) -> T:
         coro.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
-    else:
-        raise RuntimeError(f"{coro!r} suspended: its runtime is not a blocking one")
-    finally:
-        coro.close()
+    coro.close()
+    raise RuntimeError(f"{coro!r} suspended: its runtime is not a blocking one")

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 _monotonic = time.monotonic
 _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented for "low-level" use; None outside
-# Reading pauses above the first and goes on below the second: two reads of the largest kind.
-_HIGH_WATER = 262_144
+MOST_AT_ONCE = 262_144
+_HIGH_WATER = 262_144  # reading pauses above it, and goes on below the next
 _LOW_WATER = 65_536
 _ONE_MOMENT = 0.05  # s, for what has come already and only waits for the loop
 # One to ask the kernel, one to run the reader; uvloop takes one more. With TLS it may have been a session ticket.
 _TURNS_TO_DELIVER = 3
 
 
-class AsyncioStream(asyncio.Protocol):
-    """A socket driven by the loop's transport, plain or TLS."""
+class AsyncioStream(asyncio.BufferedProtocol):
+    """A socket driven by the loop's transport, plain or TLS. `scratch` is what the loop receives into."""
 
     __slots__ = (
         "_aborted",
@@ -49,6 +49,7 @@ class AsyncioStream(asyncio.Protocol):
         "_probe",
         "_read_at",
         "_reading_paused",
+        "_scratch",
         "_sock",
         "_loop_tls",
         "_timer",
@@ -65,8 +66,9 @@ class AsyncioStream(asyncio.Protocol):
         "tls",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, scratch: memoryview) -> None:
         self._loop = loop
+        self._scratch = scratch
         self._sock = sock
         self._transport: asyncio.Transport | None = None
         self._probe = Probe(sock)
@@ -118,7 +120,11 @@ class AsyncioStream(asyncio.Protocol):
         if self._aborted:
             self._transport.abort()  # type: ignore[union-attr]
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's signature
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._scratch[:nbytes])
         self._unproven = False
         self._chunks.append(data)
         self._buffered += len(data)
@@ -156,9 +162,8 @@ class AsyncioStream(asyncio.Protocol):
         self._wake_writer()
 
     def _salvage(self) -> None:
-        """Take what came before the connection broke: a failed write makes the loop forget to read it, and
-        it may say why (a 413). The loop closes the socket only after this call.
-        """
+        """Take what came before the connection broke, which may say why (a 413): a failed write makes the loop
+        forget to read it. The loop closes the socket only after this call."""
         with contextlib.suppress(OSError):
             while self._buffered < _HIGH_WATER and (data := self._sock.recv(_LOW_WATER)):
                 self._chunks.append(data)

@@ -50,7 +50,7 @@ class LoopTLS:
 
 async def handshake(
     loop: asyncio.AbstractEventLoop,
-    protocol: asyncio.Protocol,
+    protocol: asyncio.BaseProtocol,
     sock: socket.socket,
     context: ssl.SSLContext,
     server_hostname: str,

@@ -162,7 +162,7 @@ class TestRequests:
         assert b"\r\nConnection: close\r\n" in written(Request("GET", "http://a.test/"), close=True)
         own = Request("GET", "http://a.test/", headers={"Connection": "close"})
         assert written(own, close=True).lower().count(b"close") == 1
-        assert wire.says_close(own)
+        assert own.fields.close
 
     def test_expect(self):
         headers = {"Expect": "100-Continue"}

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 from pooltransport.errors import IncompleteBody, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from .codec import Head, Http1Codec, RawHeaders
 
 _SWITCHING_PROTOCOLS = 101
@@ -185,15 +183,14 @@ class Exchange:
 
     def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
         connection = fields.get(b"connection")
-        tokens: Collection[bytes] = ()
-        if connection is not None:
-            tokens = {token.strip() for token in connection.lower().split(b",")}
-        # Both numbers of a version are one digit. What is above 1.1 speaks as 1.1 does (Go KA-08).
-        old = head.version < "1.0" or (
-            head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
-        )
-        if old or b"close" in tokens:
-            self._keep_alive = False
+        if head.version != "1.1" or connection not in _SAYS_NOTHING:
+            tokens = {token.strip() for token in (connection or b"").lower().split(b",")}
+            # Both numbers of a version are one digit. What is above 1.1 speaks as 1.1 does (Go KA-08).
+            old = head.version < "1.0" or (
+                head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
+            )
+            if old or b"close" in tokens:
+                self._keep_alive = False
         hint = fields.get(b"keep-alive")
         if hint is not None:
             self.hint_timeout, self.hint_max = parse_keep_alive(hint)
@@ -223,7 +220,7 @@ class Exchange:
         return data
 
     def take_whole(self) -> bytes | None:
-        """Return the whole body, if its length is known and no byte of it was given yet and all have come; else None."""
+        """Return the whole body, if its length is known, all have come, and none was given yet; else None."""
         data, left = self._pending, self.left
         if self.complete or left is None or len(data) < left:
             return None
@@ -298,6 +295,7 @@ class Exchange:
         )
 
 
+_SAYS_NOTHING = frozenset((None, b"keep-alive", b"Keep-Alive"))  # that is new in HTTP/1.1: the most usual
 # Where nothing but the fields says how long the body is.
 _USUAL = frozenset((200, 201, 202, 206, 301, 302, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503))
 _USUAL_METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "PATCH"))
