@@ -1,0 +1,64 @@
+"""Latency in an open loop: arrivals by a fixed schedule, at a share of the client's own capacity, beside a slow host.
+
+A latency runs from when the request was due, so that one that could not even be started in time is not forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.worker import say
+
+from .storm import rate
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Task
+
+LIMIT = 200
+SHARE = 0.8
+SLOW_EVERY = 50  # one request of so many goes to the slow host
+
+
+def measure(task: Task) -> None:
+    """Measure the capacity, then the latencies."""
+    task.run(lambda: open_loop(task))
+
+
+async def open_loop(task: Task) -> None:
+    """Do both in one pool."""
+    async with task.open(LIMIT) as calls:
+        capacity = await rate(calls, task.url, task.seconds / 3)
+        pace = SHARE * capacity
+        await schedule(calls, task, pace, task.seconds / 5)  # dials what it takes
+        latencies = sorted(await schedule(calls, task, pace, task.seconds))
+
+    def at(share: float) -> float:
+        return latencies[int(share * (len(latencies) - 1))] * 1e3
+
+    say("80 % of the client's own capacity", p99=at(0.99), p50=at(0.5), offered=pace, capacity=capacity)
+
+
+async def schedule(calls: Any, task: Task, pace: float, seconds: float) -> list[float]:
+    """Start requests when they are due, whatever became of those before; return the latencies of the fast host."""
+    latencies: list[float] = []
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(due: float, url: str) -> None:
+        await calls.get(url)
+        if url is task.url:
+            latencies.append(time.perf_counter() - due)
+
+    began = time.perf_counter()
+    for number in range(int(pace * seconds)):
+        due = began + number / pace
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        made = asyncio.ensure_future(one(due, task.url if number % SLOW_EVERY else f"{task.sink}/slow"))
+        running.add(made)
+        made.add_done_callback(running.discard)
+        if early <= 0:
+            await asyncio.sleep(0)  # late: the loop must still turn
+    await asyncio.gather(*running)
+    return latencies
