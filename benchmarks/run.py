@@ -39,7 +39,8 @@ def servers(args: argparse.Namespace) -> Iterator[Place]:
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
         authority.cert_pem.write_to_path(str(ca))
         with Server(Path(folder), pem=pem, log=False) as nginx, sink.running() as counting:
-            (Path(folder) / "html" / "bytes" / "100M").write_bytes(bytes(100_000_000))
+            if not args.tiny:
+                (Path(folder) / "html" / "bytes" / "100M").write_bytes(bytes(100_000_000))
             yield Place(nginx.url, nginx.https_url, counting, str(ca), args.seconds, args.full, args.tiny)
 
 

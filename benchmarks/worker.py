@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import resource
 import sys
 import threading
@@ -181,6 +182,8 @@ def main() -> None:
         globals()[task.kind](task)
     else:
         importlib.import_module(f"benchmarks.kinds.{task.kind}").measure(task)
+    sys.stdout.flush()
+    os._exit(0)  # all is said and closed: threads of a client's own (pyreqwest's) may crash an interpreter that ends
 
 
 if __name__ == "__main__":

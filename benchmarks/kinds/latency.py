@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.worker import say
 
-from .storm import rate
-
 if TYPE_CHECKING:
     from benchmarks.worker import Task
 
 LIMIT = 200
+WORKERS = 20
 SHARE = 0.8
 SLOW_EVERY = 50  # one request of so many goes to the slow host
 
@@ -29,7 +28,7 @@ def measure(task: Task) -> None:
 async def open_loop(task: Task) -> None:
     """Do both in one pool."""
     async with task.open(LIMIT) as calls:
-        capacity = await rate(calls, task.url, task.seconds / 3)
+        capacity = await saturated(calls, task.url, task.seconds / 3)
         pace = SHARE * capacity
         await schedule(calls, task, pace, task.seconds / 5)  # dials what it takes
         latencies = sorted(await schedule(calls, task, pace, task.seconds))
@@ -40,14 +39,30 @@ async def open_loop(task: Task) -> None:
     say("80 % of the client's own capacity", p99=at(0.99), p50=at(0.5), offered=pace, capacity=capacity)
 
 
+async def saturated(calls: Any, url: str, seconds: float) -> float:
+    """Return the requests a second that are done at most, each in a task of its own as in the open loop."""
+    counts = [0] * WORKERS
+    await asyncio.gather(*(calls.get(url) for _ in range(WORKERS)))
+    began = time.perf_counter()
+
+    async def work(number: int) -> None:
+        while time.perf_counter() < began + seconds:
+            await asyncio.ensure_future(calls.get(url))
+            counts[number] += 1
+
+    await asyncio.gather(*(work(number) for number in range(WORKERS)))
+    return sum(counts) / (time.perf_counter() - began)
+
+
 async def schedule(calls: Any, task: Task, pace: float, seconds: float) -> list[float]:
     """Start requests when they are due, whatever became of those before; return the latencies of the fast host."""
     latencies: list[float] = []
     running: set[asyncio.Task[None]] = set()
+    fast, slow = task.url, f"{task.sink}/slow"
 
     async def one(due: float, url: str) -> None:
         await calls.get(url)
-        if url is task.url:
+        if url is fast:
             latencies.append(time.perf_counter() - due)
 
     began = time.perf_counter()
@@ -55,7 +70,7 @@ async def schedule(calls: Any, task: Task, pace: float, seconds: float) -> list[
         due = began + number / pace
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        made = asyncio.ensure_future(one(due, task.url if number % SLOW_EVERY else f"{task.sink}/slow"))
+        made = asyncio.ensure_future(one(due, fast if number % SLOW_EVERY else slow))
         running.add(made)
         made.add_done_callback(running.discard)
         if early <= 0:
