@@ -88,9 +88,7 @@ def small(place: Place) -> list[Job]:
     few = [1, 2] if place.tiny else [1, 20]
     go = (GO, GO_ONE)
     return [
-        *_loops(
-            place, "asyncio", (*OURS, *CLIENTS, AIOHTTP, HTTPX, HTTPX2, PYREQWEST, PROTOCOL, *go), many
-        ),
+        *_loops(place, "asyncio", (*OURS, *CLIENTS, AIOHTTP, HTTPX, HTTPX2, PYREQWEST, PROTOCOL, *go), many),
         *_loops(place, "uvloop", (*OURS, CLIENTS[1], AIOHTTP, HTTPX2, PYREQWEST, PROTOCOL), many),
         *_loops(place, "trio", (*OURS, CLIENTS[1], HTTPX2), many),
         *_loops(

@@ -45,7 +45,9 @@ def _draw(results: Results, name: str, cases: list[str], path: Path) -> None:
         bars.sort(key=lambda bar: bar[1], reverse=not group.more)
         colours = [OURS if peer.startswith("pooltransport") else OTHERS for peer, _ in bars]
         drawn = axes.barh([peer for peer, _ in bars], [value for _, value in bars], color=colours)
-        axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.2f}", fontsize=7, padding=2)
+        axes.bar_label(
+            drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.2f}", fontsize=7, padding=2
+        )
         axes.set_title(case, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.margins(x=0.15)

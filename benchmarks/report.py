@@ -17,7 +17,23 @@ if TYPE_CHECKING:
     from .groups import Group
     from .running import Results
 
-NAMES = "aiohttp h11 httptools httpx httpx2 niquests pycurl pyreqwest requests urllib3 uvloop trio go".split()
+NAMES = frozenset(
+    (
+        "aiohttp",
+        "h11",
+        "httptools",
+        "httpx",
+        "httpx2",
+        "niquests",
+        "pycurl",
+        "pyreqwest",
+        "requests",
+        "urllib3",
+        "uvloop",
+        "trio",
+        "go",
+    )
+)
 
 
 def versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ def pinned(cores: set[int], command: list[str], surroundings: dict[str, str]) ->
         os.sched_setaffinity(0, cores)
 
     try:
-        done = subprocess.run(  # noqa: PLW1509 - nothing here has threads
+        done = subprocess.run(
             command,
             capture_output=True,
             text=True,

@@ -100,7 +100,8 @@ def running() -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.sink"]
     here = Path(__file__).parent.parent
     with subprocess.Popen(command, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:

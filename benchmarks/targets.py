@@ -88,9 +88,7 @@ def _targets() -> list[Target]:
             ]
     for ours in both:
         for peer in (AIOHTTP, HTTPX2):
-            found.append(
-                Target("latency", "80 % of the client's own capacity", "p99", ours, peer, 1.0, 0.7, most=True)
-            )
+            found.append(Target("latency", "80 % of the client's own capacity", "p99", ours, peer, 1.0, 0.7, most=True))
     return found
 
 

@@ -204,9 +204,7 @@ def http_client(setting: Setting) -> Iterator[Calls]:
             total += count
         return total
 
-    yield Calls(
-        lambda url: len(ask("GET", url).read()), download, lambda url, body: int(ask("POST", url, body).read())
-    )
+    yield Calls(lambda url: len(ask("GET", url).read()), download, lambda url, body: int(ask("POST", url, body).read()))
     for conn in opened:
         conn.close()
 
