@@ -111,7 +111,7 @@ def _transfers(place: Place, direction: str) -> list[Job]:
         "direction": direction,
         "url": url,
         "megabytes": megabytes,
-        "times": 1 if place.tiny else 5 if place.full else 2,
+        "times": 1 if place.tiny else 5 if place.full else 3,
         "case": "{runtime}",
     }
     groups = (("threads", sync), ("asyncio", loop), ("uvloop", uvloop))

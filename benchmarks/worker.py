@@ -145,7 +145,7 @@ def threads_loop(task: Task, workers: int) -> dict[str, float]:
 def transfer(task: Task) -> None:
     """Move large bodies, one after another; what moves is `megabytes` each time."""
     size = task.megabytes * 1_000_000
-    body = bytes(size) if task.direction == "upload" else b""
+    body = b"x" * size if task.direction == "upload" else b""  # zeros would all be one page
 
     def told(best: list[float]) -> None:
         say(task.case.format(runtime=task.runtime), rate=max(best))
