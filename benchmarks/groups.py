@@ -199,7 +199,7 @@ def latency(place: Place) -> list[Job]:
         "runtime": "asyncio",
         "url": f"{place.http}/",
         "sink": place.sink,
-        "seconds": 0.5 if place.tiny else 10.0 if place.full else 2.0,
+        "seconds": 0.5 if place.tiny else 10.0 if place.full else 1.5,
     }
     return [Job(peer, task) for peer in (*OURS, AIOHTTP, HTTPX2)]
 
