@@ -37,7 +37,7 @@ GO_ONE = Peer("Go, GOMAXPROCS=1", "go", "go1")
 
 
 class Job(NamedTuple):
-    """One task for one peer; `once` ones are measured in the first round only."""
+    """One task for one peer; `once` ones, which take long, are measured in the first round only."""
 
     peer: Peer
     task: dict[str, Any]
@@ -67,7 +67,7 @@ class Group(NamedTuple):
 
 
 RATE = (("rate", "requests/s", ",.0f"), ("cpu", "CPU µs/request", ",.1f"))
-ONCE_ABOVE = 100  # at once; some peers take 20 s for it
+MANY = 100  # at once; more than this is a job of its own
 
 
 def _loops(place: Place, runtime: str, peers: tuple[Peer, ...], workers: list[int], **task: Any) -> list[Job]:
@@ -75,10 +75,11 @@ def _loops(place: Place, runtime: str, peers: tuple[Peer, ...], workers: list[in
     given = {"kind": "closed_loop", "runtime": runtime, "seconds": place.seconds, "size": 5, "warm": True}
     given |= {"url": f"{place.http}/", "case": "{runtime}, {workers:,} at once"} | task
     jobs = []
-    for once in (False, True):
-        chosen = [number for number in workers if (number > ONCE_ABOVE) == once]
+    for many in (False, True):
+        chosen = [number for number in workers if (number > MANY) == many]
         if chosen:
-            jobs += [Job(peer, given | {"workers": chosen}, once) for peer in peers]
+            # These two take 20 s to dial so many.
+            jobs += [Job(peer, given | {"workers": chosen}, many and peer in (HTTPX, HTTPX2)) for peer in peers]
     return jobs
 
 
