@@ -107,7 +107,8 @@ def text_of(results: Results, groups: list[str], args: argparse.Namespace) -> st
         (
             f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {on['processor']}, {on['cores']}, "
             f"{on['system']}, load {os.getloadavg()[0]:.1f}; medians of {args.rounds} interleaved rounds of "
-            f"{args.seconds:g} s (what has no spread was measured once). Ratios are ours to the row: above 1 ours is better."
+            f"{args.seconds:g} s (what has no spread was measured once). "
+            "Ratios are ours to the row: above 1 ours is better."
         ),
         "",
         f"Versions: {told}.",
