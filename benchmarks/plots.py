@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .running import Results
 
 COLUMNS = 3
-DOTS = 64  # an inch; this and few colours keep a file below 60 kB
-COLOURS = 12
+DOTS = 84  # an inch; this and few colours keep a file below 60 kB
+COLOURS = 20
 OURS, OTHERS = "#2a6f97", "#b8c0c8"
 
 
@@ -60,7 +60,9 @@ def _draw(results: Results, name: str, cases: list[str], path: Path) -> None:
             [value for _, value in found],
             color=[OURS if mine else OTHERS for mine in ours],
         )
-        axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.2f}", fontsize=7)
+        axes.bar_label(
+            drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.2f}", fontsize=7, padding=2
+        )
         axes.set_title(case, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.margins(x=0.15)
