@@ -10,7 +10,7 @@ LOWEST_VENV ?= .venv-lowest
 PYRIGHT := 1.1.414
 
 PY := $(VENV)/bin/python
-BENCH_PY := $(BENCH_VENV)/bin/python
+BENCH_PY := $(BENCH_VENV)/driver/bin/python
 SDK_PY := $(SDK_VENV)/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 PYTEST := $(PY) -m pytest -n $(WORKERS)
@@ -19,7 +19,6 @@ SERVERS := nginx squid haproxy microsocks prometheus node go
 # Where the package has another name than what it installs.
 PACKAGE_node := nodejs
 PACKAGE_go := golang-go
-PEERS := aiohttp httpx httpx2 requests urllib3
 
 .PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
 
@@ -34,7 +33,7 @@ help:
 	@echo "make lint types  ruff and mypy"
 	@echo "make typed       a typed project under mypy and pyright, with the wheel installed; needs node and npm"
 	@echo "make snapshots   what is public, what users build on, and every message, written down anew: read the difference"
-	@echo "make bench       pooltransport beside its peers; needs nginx"
+	@echo "make bench       pooltransport beside its peers, five minutes; needs nginx; BENCH_FLAGS='--only small' or '--full'"
 	@echo "make failover    three backends, one dead: ours and the peers' requests that fail; BENCH_FLAGS='--seconds 60'"
 	@echo "make exporting   what exporters of metrics and spans cost a request, and a scrape; needs nginx"
 	@echo "make observing   what leak levels, hooks and a scraper cost a request; needs nginx"
@@ -79,7 +78,7 @@ soak: $(VENV)/.ready-dev need-soak
 	POOLTRANSPORT_SOAK=$(SECONDS) $(PY) -m pytest -m soak -s --timeout $$(( $(SECONDS) + 300 ))
 
 failover: $(BENCH_VENV)/.ready
-	$(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)
+	BENCH_VENVS="$(abspath $(BENCH_VENV))" $(BENCH_PY) -m benchmarks.failover $(BENCH_FLAGS)
 
 # All that are missing are named at once, with the line that installs them.
 .PHONY: need-nginx need-full need-soak need-servers need-node
@@ -137,13 +136,17 @@ typed: $(VENV)/.ready-dev need-node
 	"$$at/venv/bin/mypy" --config-file mypy.ini --cache-dir "$$at/mypy" && \
 	"$$at/node_modules/.bin/pyright" -p . --pythonpath "$$at/venv/bin/python"
 
-$(BENCH_VENV)/.ready: pyproject.toml Makefile
-	test -x $(BENCH_PY) || $(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_PY) -m pip install $(PIP_FLAGS) --editable . $(PEERS)
+# The driver's own; each client has another, and one that cannot be made is missing in the report.
+$(BENCH_PY):
+	$(PYTHON) -m venv $(BENCH_VENV)/driver
+	$(BENCH_PY) -m pip install $(PIP_FLAGS) matplotlib trustme
+
+$(BENCH_VENV)/.ready: pyproject.toml Makefile benchmarks/environments.py $(wildcard benchmarks/gopeer/*) | $(BENCH_PY)
+	BENCH_VENVS="$(abspath $(BENCH_VENV))" $(BENCH_PY) -m benchmarks.environments
 	touch $@
 
 bench: $(BENCH_VENV)/.ready need-nginx
-	$(BENCH_PY) -m benchmarks.small_requests $(BENCH_FLAGS)
+	BENCH_VENVS="$(abspath $(BENCH_VENV))" $(BENCH_PY) -m benchmarks.run $(BENCH_FLAGS)
 
 observing: $(VENV)/.ready-dev need-nginx
 	$(PY) -m benchmarks.observing $(BENCH_FLAGS)

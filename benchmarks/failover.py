@@ -12,6 +12,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,7 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.peers import ASYNC, THREADS
+from benchmarks import environments
+from benchmarks.clients import Setting, blocking, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,15 @@ HERE = Path(__file__).parent
 NAME = "backends.test"
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 WORKERS = 10
-CLIENTS = ("pooltransport asyncio", "pooltransport threads", "aiohttp", "httpx2 async", "httpx2 threads", "urllib3")
+# Name: its environment, its runtime, and which client it is there.
+CLIENTS = {
+    "pooltransport asyncio": ("h11", "asyncio", "round_trip"),
+    "pooltransport threads": ("h11", "threads", "round_trip"),
+    "aiohttp": ("aiohttp", "asyncio", "aiohttp"),
+    "httpx2 async": ("httpx2", "asyncio", "httpx2"),
+    "httpx2 threads": ("httpx2", "threads", "httpx2"),
+    "urllib3": ("requests", "threads", "urllib3"),
+}
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -138,14 +148,14 @@ async def ask_async(name: str, url: str, seconds: float) -> Outcome:
     failures: collections.Counter[str] = collections.Counter()
     total = 0
     ends = time.monotonic() + seconds
-    async with ASYNC[name](url, WORKERS) as get:
+    async with tasks.CLIENTS[CLIENTS[name][2]](Setting(WORKERS)) as calls:
 
         async def work() -> None:
             nonlocal total
             while time.monotonic() < ends:
                 total += 1
                 try:
-                    await get()
+                    await calls.get(url)
                 except Exception as error:
                     failures[type(error).__name__] += 1
                 await asyncio.sleep(0.001)  # a service at work, not a race
@@ -159,14 +169,14 @@ def ask_threads(name: str, url: str, seconds: float) -> Outcome:
     failures: collections.Counter[str] = collections.Counter()
     totals: list[int] = []
     ends = time.monotonic() + seconds
-    with THREADS[name](url, WORKERS) as get:
+    with blocking.CLIENTS[CLIENTS[name][2]](Setting(WORKERS)) as calls:
 
         def work() -> None:
             total = 0
             while time.monotonic() < ends:
                 total += 1
                 try:
-                    get()
+                    calls.get(url)
                 except Exception as error:
                     failures[type(error).__name__] += 1
                 time.sleep(0.001)
@@ -183,8 +193,12 @@ def ask_threads(name: str, url: str, seconds: float) -> Outcome:
 def run_client(name: str, backends: Backends, seconds: float, every: float) -> Outcome:
     """Run one client in a process of its own while backends come and go."""
     url = f"http://{NAME}:{backends.port}/"
-    command = [sys.executable, "-m", "benchmarks.failover", "--ask", name, url, str(seconds)]
-    process = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
+    made = environments.look(CLIENTS[name][0])
+    # Where no environments were made, as for the tests, that of this process does for ours.
+    python = sys.executable if made.problem else str(made.python)
+    command = [python, "-m", "benchmarks.failover", "--ask", name, url, str(seconds)]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent / "src")])}
+    process = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, env=paths)
     play(backends, seconds, every)
     output, _ = process.communicate(timeout=120)
     if process.returncode:
@@ -216,7 +230,7 @@ def main() -> int:
     if args.ask:
         name, url, seconds = args.ask
         with name_resolved():
-            if name in ASYNC:
+            if CLIENTS[name][1] == "asyncio":
                 outcome = asyncio.run(ask_async(name, url, float(seconds)))
             else:
                 outcome = ask_threads(name, url, float(seconds))

@@ -84,6 +84,8 @@ class LogLine(NamedTuple):
 class Nginx:
     """nginx with one worker. ``.url`` and, with a certificate, ``.https_url``; no slash at the end."""
 
+    connections = 4096  # more than this at once wait
+
     def __init__(self, prefix: Path, *, pem: Path | None = None, log: bool = True) -> None:
         binary = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if binary is None:
@@ -144,8 +146,8 @@ class Nginx:
             # As root it would drop its rights to a user who may not enter a private temporary directory.
             user="user root;" if os.geteuid() == 0 else "",
             prefix=self.prefix,
-            files=8192,
-            connections=4096,
+            files=2 * self.connections,
+            connections=self.connections,
             access_log=f"{self._log_path} tests" if log else "off",
             admin_port=self._admin_port,
             http_port=self.port,
