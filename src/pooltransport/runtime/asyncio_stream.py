@@ -162,8 +162,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._wake_writer()
 
     def _salvage(self) -> None:
-        """Take what came before the connection broke, which may say why (a 413): a failed write makes the loop
-        forget to read it. The loop closes the socket only after this call."""
+        """Take what came before a failed write broke it, and the loop forgot to read: it may say why (a 413)."""
         with contextlib.suppress(OSError):
             while self._buffered < _HIGH_WATER and (data := self._sock.recv(_LOW_WATER)):
                 self._chunks.append(data)
