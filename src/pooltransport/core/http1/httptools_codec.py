@@ -89,7 +89,8 @@ class HttptoolsCodec:
             raise RemoteProtocolError("expected a response header, the parser has seen the final one")
         found = _SECTION_END.search(buffer, self._searched)
         if found is None:
-            return self._unfinished(buffer)
+            self._check_unfinished(buffer)
+            return None
         end = found.end()
         section = bytes(buffer[:end])
         head = self._plain(section) or self._odd(section)
@@ -132,7 +133,7 @@ class HttptoolsCodec:
             raise forgotten()
         return self._buffer
 
-    def _unfinished(self, buffer: bytes | bytearray) -> None:
+    def _check_unfinished(self, buffer: bytes | bytearray) -> None:
         self._searched = max(0, len(buffer) - 2)
         if buffer and buffer[0] < _FIRST_PRINTABLE:
             self._odd(bytes(buffer))  # which h11 refuses at once
@@ -275,7 +276,7 @@ class _Chunks:
                 # The last byte goes alone, to see whether it is data.
                 self._tell(data[told : cut - 1])
                 told = cut - 1
-                count = len(self.pieces)
+            count = len(self.pieces)
             self._tell(data[told:cut])
             told = cut
             if not is_end and len(self.pieces) == count and self.error is None:
