@@ -36,13 +36,10 @@ _LENGTH = re.compile(rb"\ncontent-length: ?[0-9]{1,19}\r\n")
 _CODING_NAME = b"\ntransfer-encoding:"
 _CHUNKED = re.compile(rb"\n(?i:transfer-encoding): ?chunked\r\n")  # the value in the case that h11 gives it
 
-_BODY_END = b"\r\n\r\n"
 # Where a body may end, and the last byte of what is no chunk's size to h11, if it is where a size belongs: one of 21
 # digits, or blanks before an extension. Behind a size alone both let blanks stand, as old servers send them.
 _LOOK = re.compile(rb"\r\n(?:(?=(\r\n))|(?=(0[0-9A-Fa-f]{20}|[0-9A-Fa-f]{1,20}[ \t]{1,31}+[ \t;])))")
 _TAIL = 53  # the longest of what `_LOOK` finds, but for its last byte
-# Each of these has one in it: a size of 21 digits and less than 2**64 begins with zeros.
-_HINTS = (b"00000", b" ;", b"\t;", b" " * 8, b"\t\t", b" \t", b"\t ")
 
 _Fields = list[tuple[bytes, bytes]]
 
@@ -254,9 +251,9 @@ class _Chunks:
     def feed(self, data: bytes) -> bytes:
         """Give `data` to the parser; return what is behind the end of the body."""
         window = self._tail + data
-        end = window.find(_BODY_END, max(0, len(self._tail) - 3))
+        found = _LOOK.search(window)
         rest = b""
-        if (end < 0 or end == len(window) - len(_BODY_END)) and not any(hint in window for hint in _HINTS):
+        if found is None or found.end(1) == len(window):
             self._tell(data)
         else:
             rest = self._feed_with_care(window, data)
