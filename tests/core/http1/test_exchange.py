@@ -18,7 +18,6 @@ def codec_type(request, monkeypatch):
     monkeypatch.setitem(globals(), "Codec", request.param)
 
 
-
 class Reading:
     """One answer, read as the engine reads it: the pieces go in one by one."""
 

@@ -27,14 +27,19 @@ _FIRST_PRINTABLE = 0x21
 _SECTION_END = re.compile(rb"\n\r?\n")  # as h11 finds it: how lines end is judged afterwards
 # No control characters, no folded lines, no white space but inside, and one blank before a value. Every repeat is
 # possessive, so that no answer can make this slow.
+_FIELDS = (
+    rb"(?:(?![CTct](?i:ontent-length|ransfer-encoding):)"
+    rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++: ?+(?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+\r\n)*+"
+)
+# At most one field that frames the body: with a length and a coding llhttp would refuse what is good in an answer to
+# HEAD, and h11 makes one of two lengths.
 _PLAIN = re.compile(
     rb"HTTP/1\.([01]) (?!101)([1-9][0-9]{2}) ([!-~\x80-\xff][ !-~\x80-\xff]*+)\r\n"
-    rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]++: ?+(?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+\r\n)*+\r\n"
+    + _FIELDS
+    + rb"(?:(?i:content-length): ?[0-9]{1,19}\r\n|(?i:transfer-encoding): ?(chunked)\r\n)?+"
+    + _FIELDS
+    + rb"\r\n"
 )
-_LENGTH_NAME = b"\ncontent-length:"
-_LENGTH = re.compile(rb"\ncontent-length: ?[0-9]{1,19}\r\n")
-_CODING_NAME = b"\ntransfer-encoding:"
-_CHUNKED = re.compile(rb"\n(?i:transfer-encoding): ?chunked\r\n")  # the value in the case that h11 gives it
 
 # Where a body may end, and the last byte of what is no chunk's size to h11, if it is where a size belongs: one of 21
 # digits, or blanks before an extension. Behind a size alone both let blanks stand, as old servers send them.
@@ -142,16 +147,8 @@ class HttptoolsCodec:
         match = _PLAIN.fullmatch(section)
         if match is None:
             return None
-        lower = section.lower()
-        at = lower.find(_LENGTH_NAME)
-        if at >= 0 and (_LENGTH.match(lower, at) is None or lower.find(_LENGTH_NAME, at + 1) >= 0):
-            return None
-        coded = _CODING_NAME in lower
-        # With both, llhttp would refuse what is good in an answer to HEAD.
-        if coded and (at >= 0 or lower.count(_CODING_NAME) > 1 or _CHUNKED.search(section) is None):
-            return None
-        minor, status, reason = match.groups()
-        fields = self._show(section, coded=coded)
+        minor, status, reason, coding = match.groups()
+        fields = self._show(section, coded=coding is not None)
         return Head(int(status), reason.decode("latin-1"), "1.1" if minor == b"1" else "1.0", fields)
 
     def _odd(self, section: bytes) -> Head:
@@ -180,7 +177,8 @@ class HttptoolsCodec:
         sink = _ChunkSink() if coded else _Sink()
         parser = httptools.HttpResponseParser(sink)
         if coded:
-            parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
+            # The second is about trailers: what comes here has no length beside the coding.
+            parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True, lenient_chunked_length=True)
         try:
             parser.feed_data(section)
         except httptools.HttpParserError as error:
