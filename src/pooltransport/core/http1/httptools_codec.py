@@ -1,6 +1,6 @@
 """The httptools (llhttp) codec: fast where an answer is of the plain shape, and never less strict than h11.
 
-Rules (contract 8.2; the disagreements are listed in docs/architecture.md and in tests/core/http1/disagreements.py):
+Rules (contract 8.2; the disagreements are listed in docs/architecture.md and in tests/core/http1/odd_messages.py):
 
 1. What this codec accepts, both parsers accept, with one result. `_PLAIN` describes header sections of which it is
    known that h11 and llhttp read them alike. Any other is read by h11; llhttp must accept what h11 made of it.
@@ -184,6 +184,7 @@ class HttptoolsCodec:
         except httptools.HttpParserError as error:
             raise invalid(str(error)) from error.with_traceback(None)
         fields = sink.fields
+        self._body = None
         if isinstance(sink, _ChunkSink):
             sink.fields = []  # trailers are to come
             self._body = _Chunks(parser, sink)
@@ -259,7 +260,7 @@ class _Chunks:
         return rest
 
     def _feed_with_care(self, window: bytes, data: bytes) -> bytes:
-        """Do so where the body may end inside `data`, or a size be too long. `window` ends with `data`."""
+        """Do so where the body may end inside `data`, or a size be none to h11. `window` ends with `data`."""
         before = len(window) - len(data)
         told = 0
         for found in _LOOK.finditer(window):
