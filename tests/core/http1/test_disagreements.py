@@ -50,7 +50,18 @@ SHARP = st.sampled_from([bytes((code,)) for code in b'\r\n \t:;,="0123aAfFxX-+_\
 BITS = st.one_of(
     SHARP,
     st.sampled_from(
-        [b"\r\n", b"\n", b"\r\n\r\n", b"\r\n ", b"0\r\n\r\n", b"00000000000000000000", b"1 ;x", b"chunked"]
+        [
+            b"\r\n",
+            b"\n",
+            b"\r\n\r\n",
+            b"\r\n ",
+            b"0\r\n\r\n",
+            b"00000000000000000000",
+            b"1 ;x",
+            b"chunked",
+            b"\r\n0",
+            b"\r\n0\r\n",
+        ]
     ),
     st.sampled_from([b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n", b"HTTP/1.1 100 C\r\n\r\n"]),
 )
@@ -58,6 +69,7 @@ BASES = [
     OK + b"Server: x\r\nContent-Length: 2\r\n\r\nhi",
     b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nhi",
     CHUNKED + b"2\r\nhi\r\n5;x=1\r\nthere\r\n0\r\n\r\nHTTP/1.1",
+    CHUNKED + b"3\r\n\r\n0\r\n2;x\r\nhi\r\n5\r\n\r\n0\r\n\r\n00\r\n\r\n0\r\n\r\n",
     CHUNKED + b"8\r\n\r\n1 ;x\r\n\r\n00a\r\n0123456789\r\n0\r\nX: y\r\nZ: a b\r\n\r\n",
     b"HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n",
 ]

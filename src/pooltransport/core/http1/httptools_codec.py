@@ -6,7 +6,7 @@ Rules (contract 8.2; the disagreements are listed in docs/architecture.md and in
    known that h11 and llhttp read them alike. Any other is read by h11; llhttp must accept what h11 made of it.
 2. llhttp sees one header section, whole, and nothing behind it: it cannot be told that an answer has no body, and it
    does not say where it stopped. A parser costs 0.4 us, so each section has its own.
-3. A chunked body is fed in pieces that end wherever it may end, so that llhttp never sees what is behind it.
+3. From the last chunk on, a body is fed in pieces that end wherever it may end: llhttp never sees what is behind it.
 4. Where h11 is the stricter one about chunks (their sizes), so is this codec. Trailers go to h11.
 """
 
@@ -41,9 +41,11 @@ _PLAIN = re.compile(
     + rb"\r\n"
 )
 
-# Where a body may end, and the last byte of what is no chunk's size to h11, if it is where a size belongs: one of 21
-# digits, or blanks before an extension. Behind a size alone both let blanks stand, as old servers send them.
-_LOOK = re.compile(rb"\r\n(?:(?=(\r\n))|(?=(0[0-9A-Fa-f]{20}|[0-9A-Fa-f]{1,20}[ \t]{1,31}+[ \t;])))")
+# What is no chunk's size to h11, up to the first byte that makes it so: 21 digits, or blanks before an extension
+# (behind a size alone both let blanks stand, as old servers send them); and what may be the size of the last chunk.
+_LOOK = re.compile(rb"\r\n(?:(?=(0[0-9A-Fa-f]{20}|[0-9A-Fa-f]{1,20}[ \t]{1,31}+[ \t;]))|(?=(0{1,20}(?:[ \t;]|\r\n))))")
+_PLAIN_END = b"\r\n0\r\n\r\n"
+_BODY_END = b"\r\n\r\n"
 _TAIL = 53  # the longest of what `_LOOK` finds, but for its last byte
 
 _Fields = list[tuple[bytes, bytes]]
@@ -215,13 +217,17 @@ class _Sink:
 
 
 class _ChunkSink(_Sink):
-    __slots__ = ("done", "on_body", "pieces")
+    __slots__ = ("chunks", "done", "on_body", "pieces")
 
     def __init__(self) -> None:
         self.fields = []
         self.pieces: deque[bytes] = deque()
         self.on_body = self.pieces.append
+        self.chunks = 0
         self.done = False
+
+    def on_chunk_complete(self) -> None:
+        self.chunks += 1
 
     def on_message_complete(self) -> None:
         self.done = True
@@ -230,12 +236,13 @@ class _ChunkSink(_Sink):
 class _Chunks:
     """One chunked body. `pieces` have come and not been asked for; `error` is what comes behind them."""
 
-    __slots__ = ("_parser", "_sink", "_tail", "error", "pieces")
+    __slots__ = ("_last", "_parser", "_sink", "_tail", "error", "pieces")
 
     def __init__(self, parser: httptools.HttpResponseParser, sink: _ChunkSink) -> None:
         self._parser = parser
         self._sink = sink
         self._tail = b"\r\n"  # what the parser was given last; the first size stands on a line of its own, too
+        self._last = False  # the last chunk has begun: trailers and the end are to come
         self.pieces = sink.pieces
         self.error: str | None = None
 
@@ -250,37 +257,54 @@ class _Chunks:
     def feed(self, data: bytes) -> bytes:
         """Give `data` to the parser; return what is behind the end of the body."""
         window = self._tail + data
-        found = _LOOK.search(window)
-        rest = b""
-        if found is None or found.end(1) == len(window):
-            self._tell(data)
+        told = 0
+        found = None if self._last else _LOOK.search(window)
+        # The plain end of a body, and nothing behind it, needs no closer look.
+        if found is not None and not (found.start() == len(window) - len(_PLAIN_END) and window.endswith(_PLAIN_END)):
+            told = self._look_closer(window, data)
+        if self._last:
+            told = self._tell_to_end(window, data, told)
         else:
-            rest = self._feed_with_care(window, data)
+            self._tell(data[told:])
+            told = len(data)
         self._tail = window[-_TAIL:]
-        return rest
+        return data[told:]
 
-    def _feed_with_care(self, window: bytes, data: bytes) -> bytes:
-        """Do so where the body may end inside `data`, or a size be none to h11. `window` ends with `data`."""
+    def _look_closer(self, window: bytes, data: bytes) -> int:
+        """Tell the parser of sizes byte by byte, until the last chunk. Return how much of `data` it was told."""
         before = len(window) - len(data)
         told = 0
         for found in _LOOK.finditer(window):
-            is_end = found.group(1) is not None
-            cut = found.end(1 if is_end else 2) - before
+            is_bad = found.group(1) is not None
+            cut = found.end(1 if is_bad else 2) - before
             if cut <= told:
                 continue
-            if not is_end:
-                # The last byte goes alone, to see whether it is data.
-                self._tell(data[told : cut - 1])
-                told = cut - 1
-            count = len(self.pieces)
-            self._tell(data[told:cut])
+            # The last byte goes alone, to see whether it is data, or ends that of a chunk.
+            self._tell(data[told : cut - 1])
+            count = len(self.pieces), self._sink.chunks
+            self._tell(data[cut - 1 : cut])
             told = cut
-            if not is_end and len(self.pieces) == count and self.error is None:
-                self.error = "illegal chunk header"
-            if self.done or self.error is not None:
-                return data[told:]
-        self._tell(data[told:])
-        return b""
+            if (len(self.pieces), self._sink.chunks) == count and self.error is None:
+                if is_bad:
+                    self.error = "illegal chunk header"
+                self._last = True
+                break
+        return told
+
+    def _tell_to_end(self, window: bytes, data: bytes, told: int) -> int:
+        """Tell the parser the rest in pieces that end where the body may end. Return how much it was told."""
+        before = len(window) - len(data)
+        end = window.find(_BODY_END, max(0, before + told - 3))
+        while end >= 0 and not self.done and self.error is None:
+            cut = end + len(_BODY_END) - before
+            if cut > told:
+                self._tell(data[told:cut])
+                told = cut
+            end = window.find(_BODY_END, end + 2)
+        if not self.done:
+            self._tell(data[told:])
+            told = len(data)
+        return told
 
     def _tell(self, data: bytes) -> None:
         if not data or self.error is not None:
