@@ -18,7 +18,7 @@ from .bodies import NO_BODY, RequestBody
 from .errors import ConfigError
 from .headers import EMPTY_HEADERS, Headers, check_method
 from .option_checks import MOST_SECONDS, is_number
-from .request_framing import checked_trailers, framing, host_override
+from .request_framing import NO_FIELDS, checked_trailers, fields_of, framing, host_override
 from .url import URL, parse_url
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .bodies import Content
     from .headers import HeaderItems, HeadersInput
+    from .request_framing import Fields
     from .trace import ClientTrace
 
 __all__ = ["UNSET", "URL", "Headers", "Request", "Timeout", "Unset", "parse_url"]
@@ -64,8 +65,9 @@ class Timeout:
     Immutable, hashable. Raises `ConfigError` unless each is None or a positive finite number.
     """
 
-    __slots__ = ("acquire", "connect", "read", "response_header", "tls", "total", "write")
+    __slots__ = ("_hash", "acquire", "connect", "read", "response_header", "tls", "total", "write")
 
+    _hash: int
     total: Seconds
     acquire: Seconds
     connect: Seconds
@@ -122,6 +124,7 @@ class Timeout:
     def _fill(self, values: tuple[Seconds, ...]) -> None:
         for name, value in zip(_FIELDS, values, strict=True):
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "_hash", hash(values))  # each request looks its settings up by it
 
     def _values(self) -> tuple[Seconds, ...]:
         return (self.total, self.acquire, self.connect, self.tls, self.response_header, self.read, self.write)
@@ -136,7 +139,7 @@ class Timeout:
         return self._values() == other._values() if isinstance(other, Timeout) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._values())
+        return self._hash
 
     def __repr__(self) -> str:
         pairs = zip(_FIELDS, self._values(), strict=True)
@@ -196,6 +199,7 @@ class Request:
         "_body",
         "_chunked",
         "_content",
+        "_fields",
         "_headers",
         "_host",
         "_method",
@@ -210,6 +214,7 @@ class Request:
         "trace",
     )
 
+    _fields: Fields | None
     client_trace: ClientTrace | None  # of the client that made the request; `trace` is the caller's
     decode: bool | None
     extensions: dict[str, Any]
@@ -246,10 +251,12 @@ class Request:
         self._trailers = None if trailers is None else Headers(trailers)
         if headers is None and trailers is None:
             self._headers = EMPTY_HEADERS
+            self._fields = NO_FIELDS
             self._host = None
             self._chunked = self._body.length is None
         else:
             self._headers = _own_headers(headers)
+            self._fields = None
             self._host = host_override(self._headers)
             self._chunked = framing(self._headers, self._body, content is not None, self._trailers)
 
@@ -297,6 +304,13 @@ class Request:
         """Return the caller's fields as bytes, in order, as given; not a copy: do not change it."""
         return self._headers._raw  # noqa: SLF001 - `raw` copies, and this is on the hot path
 
+    @property
+    def fields(self) -> Fields:
+        """What the caller's fields mean for the message; for the transport."""
+        if self._fields is None:
+            self._fields = fields_of(self._headers._raw)  # noqa: SLF001 - as above
+        return self._fields
+
     def raw_trailer_items(self) -> HeaderItems:
         """Return the trailers as they are now. Raises `InvalidRequest` for one that cannot be a trailer."""
         return [] if self._trailers is None else checked_trailers(self._trailers)
@@ -313,7 +327,7 @@ class Request:
 
     def with_headers(self, headers: HeadersInput) -> Request:
         """Return a copy with these headers instead, those of body and Host as they were; it shares the body, too."""
-        return self._copy(_headers=_own_headers(headers))
+        return self._copy(_headers=_own_headers(headers), _fields=None)
 
     def with_spent(self, seconds: float) -> Request:
         """Return a copy that has `seconds` less of its total; it shares the body."""
@@ -324,7 +338,7 @@ class Request:
 
         To another host its own Host and ``sni_hostname`` do not go.
         """
-        changes: dict[str, Any] = {"_url": url, "_headers": headers.freeze()}
+        changes: dict[str, Any] = {"_url": url, "_headers": headers.freeze(), "_fields": None}
         if method is not None:
             changes |= {"_method": method, "_body": NO_BODY, "_content": None, "_chunked": False, "_trailers": None}
         if not is_same_host:

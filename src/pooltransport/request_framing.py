@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .bodies import NO_BODY, RequestBody
 from .errors import InvalidRequest
@@ -90,3 +90,50 @@ def checked_trailers(trailers: Headers) -> HeaderItems:
         if name.lower() in _NOT_IN_TRAILER:
             raise InvalidRequest(f"{name.decode()!r} cannot be a trailer (RFC 9110 §6.5.1): send it as a header")
     return items
+
+
+_OURS = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer"))
+_TELLING = frozenset((b"accept-encoding", b"connection", b"expect", b"proxy-authorization", b"range"))
+
+
+class Fields(NamedTuple):
+    """What the caller's fields mean for the message; found in one pass, and kept with the request."""
+
+    lines: bytes = b""  # as they go out, less those that are ours to write
+    close: bool = False
+    upgrades: bool = False
+    expects_continue: bool = False
+    may_ask_for_codings: bool = True  # of our choice: they say nothing of codings, and ask for no part
+    authorizes_proxy: bool = False
+
+
+NO_FIELDS = Fields()
+
+
+def fields_of(items: HeaderItems) -> Fields:
+    """Return what these fields mean; `NO_FIELDS` for none."""
+    if not items:
+        return NO_FIELDS
+    lines: list[bytes] = []
+    tokens: set[bytes] = set()
+    expects = authorizes = False
+    asks = True
+    for item in items:
+        name = item[0].lower()
+        if name in _OURS:
+            continue
+        lines.append(b"%b: %b\r\n" % item)
+        if name in _TELLING:
+            if name == b"connection":
+                tokens |= _tokens(item[1])
+            elif name == b"expect":
+                expects = expects or b"100-continue" in _tokens(item[1])
+            elif name == b"proxy-authorization":
+                authorizes = True
+            else:
+                asks = False
+    return Fields(b"".join(lines), b"close" in tokens, b"upgrade" in tokens, expects, asks, authorizes)
+
+
+def _tokens(value: bytes) -> set[bytes]:
+    return {part.strip() for part in value.lower().split(b",")}

@@ -219,6 +219,9 @@ class Response(_ResponseBase):
         """
         if self._content is None:
             self._take_all()
+            if self._decoder is None and (content := self._body.take_whole()) is not None:
+                self._content = content
+                return content
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
                 while parts.add(self._next()):
@@ -324,6 +327,9 @@ class AsyncResponse(_ResponseBase):
         """As `Response.read`."""
         if self._content is None:
             self._take_all()
+            if self._decoder is None and (content := self._body.take_whole()) is not None:
+                self._content = content
+                return content
             parts = Parts(self._body.max_body_bytes, self.url.origin)
             try:
                 while parts.add(await self._next()):

@@ -69,9 +69,7 @@ class _TransportBase:
             level = os.environ.get(LEAK_DETECTION_VARIABLE) or fallback
             if level not in _LEVELS:
                 raise ConfigError(f"{LEAK_DETECTION_VARIABLE}={level!r}: must be one of {', '.join(_LEVELS)} [PTC117]")
-        self._engine = Engine(
-            options, partial(_call, weakref.WeakMethod(self._find_runtime)), level, self._now, self._asleep
-        )
+        self._engine = Engine(options, level, self._now, self._asleep)
         self._closing = Closing(self._engine)
         self._site = find_site(tuple(options.ignore_modules))
         # The ledger, not this façade: what the loop reaches must not keep the façade alive.
@@ -135,12 +133,6 @@ class _TransportBase:
         return f"<{type(self).__name__}{name} {state}, {stats.waiting} waiting>"
 
 
-def _call(method: weakref.WeakMethod[Callable[[], Runtime]]) -> Runtime:
-    found = method()
-    assert found is not None, "asked only during a call on the façade"
-    return found()
-
-
 class Transport(_TransportBase):
     """A pool of connections for blocking code: Go's `http.Transport`. Share one; it is thread-safe.
 
@@ -178,7 +170,7 @@ class Transport(_TransportBase):
 
     def _send(self, request: Request) -> Response:
         began = self._now()
-        head, body, got = run_sync(self._engine.round_trip(request))
+        head, body, got = run_sync(self._engine.round_trip(request, self._find_runtime()))
         return Response(request, head, body, got, self._now() - began, self)
 
     def warm(self, url: str | URL, n: int) -> None:
@@ -254,16 +246,18 @@ class AsyncTransport(_TransportBase):
     async def round_trip(self, request: Request) -> AsyncResponse:
         """As `Transport.round_trip`. A cancellation, however timed, loses no slot."""
         if observers.anybody:
-            with observers.watching(request, self.options) as watched:
-                response = await self._send(watched.request)
-                watched.answered(response)
-            return response
-        return await self._send(request)
-
-    async def _send(self, request: Request) -> AsyncResponse:
+            return await self._send_watched(request)
         began = self._now()
-        head, body, got = await self._engine.round_trip(request)
+        head, body, got = await self._engine.round_trip(request, self._find_runtime())
         return AsyncResponse(request, head, body, got, self._now() - began, self)
+
+    async def _send_watched(self, request: Request) -> AsyncResponse:
+        began = self._now()
+        with observers.watching(request, self.options) as watched:
+            head, body, got = await self._engine.round_trip(watched.request, self._find_runtime())
+            response = AsyncResponse(watched.request, head, body, got, self._now() - began, self)
+            watched.answered(response)
+        return response
 
     async def warm(self, url: str | URL, n: int) -> None:
         """As `Transport.warm`."""

@@ -18,14 +18,14 @@ class Bench:
 
     def __init__(self, *answers, **options):
         self.runtime = FakeRuntime(Answers(*(answers or (SLOW,))))
-        self.engine = Engine(TransportOptions(**options), lambda: self.runtime, "site", self.runtime.now, lambda: 0.0)
+        self.engine = Engine(TransportOptions(**options), "site", self.runtime.now, lambda: 0.0)
         self.engine.resolver = self.runtime.resolver
         self.ledger = self.engine.ledger
         self.held = []
 
     def open(self, url=URL, **fields):
         """Send a request and hold its body."""
-        self.held.append(self.runtime.run(self.engine.round_trip(Request("GET", url, **fields)))[1])
+        self.held.append(self.runtime.run(self.engine.round_trip(Request("GET", url, **fields), self.runtime))[1])
         return self.held[-1]
 
     def drop(self):

@@ -21,7 +21,7 @@ class TestMemory:
     """It is bounded; what was forgotten is made again, and the same."""
 
     def test_settings(self):
-        engine = Engine(TransportOptions(), FakeRuntime, "off")
+        engine = Engine(TransportOptions(), "off")
         first = Timeout(1.0, read=2.0)
         settings = engine.settings_of(first)
         assert engine.settings_of(Timeout(1.0, read=2.0)) is settings
@@ -34,7 +34,7 @@ class TestMemory:
 
     def test_keys(self):
         runtime = FakeRuntime()
-        engine = Engine(TransportOptions(proxy=None), FakeRuntime, "off")
+        engine = Engine(TransportOptions(proxy=None), "off")
         first = Request("GET", URL)
         key = engine.key_for(first, runtime)
         assert engine.key_for(Request("GET", URL + "path"), runtime) is key

@@ -893,7 +893,7 @@ class TestRow50WhatTellsConnectionsApart:
     RUNTIME = object()
 
     def parts(self, options, url="https://host.example/"):
-        engine = Engine(pt.TransportOptions(**options), lambda: self.RUNTIME, "off")
+        engine = Engine(pt.TransportOptions(**options), "off")
         key = engine.key_for(pt.Request("GET", url), self.RUNTIME)
         assert engine.key_for(pt.Request("POST", f"{url}path?query"), self.RUNTIME) is key
         return key.parts

@@ -16,7 +16,6 @@ from weakref import ref
 
 from pooltransport.core.http1.exchange import Framing
 from pooltransport.errors import ReadError, ReadTimeout, RemoteProtocolError, StreamConsumed, TransportTimeout
-from pooltransport.leaks import Guard
 from pooltransport.runtime.protocols import Expired
 from pooltransport.stats import CloseReason, DrainOutcome
 from pooltransport.trace import BodyClosedInfo, DrainedInfo
@@ -42,6 +41,9 @@ class State(Enum):
     FAILED = "failed"
 
 
+_OPEN = State.OPEN
+
+
 class Body:
     """The body of one response. `read_some` and `close` are the engine's; nothing here is public."""
 
@@ -50,7 +52,6 @@ class Body:
         "_engine",
         "_error",
         "_exchange",
-        "_guard",
         "_lease",
         "_reading",
         "_slow_bytes",
@@ -65,22 +66,24 @@ class Body:
     ) -> None:
         self._engine = engine
         self._lease = lease
+        self.state = State.OPEN
         self._exchange = exchange
         self._clocks = clocks
         self._error: Exception | None = None
         self._slow_bytes = 0
         self._slow_since = 0.0  # seconds of waiting in this window
-        self._guard: Guard | None = None
         self._reading = False
         self.codings = codings  # to be taken off by the response, in the order they were applied
-        self.state = State.OPEN
         lease.bytes_expected = exchange.left
         if exchange.complete:
             self._finish()
-        else:
-            self._guard = Guard(engine.ledger.abandon, lease)
-            if lease.detail is not None:
-                lease.detail.owner = ref(self)
+        elif lease.detail is not None:
+            lease.detail.owner = ref(self)
+
+    def __del__(self) -> None:
+        # The guard (rule 2 of `leaks`): nobody has read it to its end, or closed it.
+        if self.state is _OPEN:
+            self._engine.ledger.abandon(self._lease)
 
     def hold_long(self, declared: bool) -> None:
         """Say whether it is meant to be held for long."""
@@ -105,6 +108,27 @@ class Body:
     def trailers(self) -> RawHeaders:
         """The trailer section, once the body was read to its end; what a drain reads stays away (Go DRAIN-12)."""
         return self._exchange.trailers if self.state is State.COMPLETE else []
+
+    def take_whole(self) -> bytes | None:
+        """Return the whole body if all of it has come with the header, as small ones do; else None, with nothing done."""
+        exchange, lease = self._exchange, self._lease
+        left = exchange.left
+        most = self._engine.options.max_body_bytes
+        if left is None or self._reading or lease.detail is not None or (most is not None and left > most):
+            return None
+        self._reading = True  # as in `read_some`
+        try:
+            deadline = self._clocks.deadline
+            if self.state is not _OPEN or (deadline is not None and self._engine.now() >= deadline):
+                return None
+            data = exchange.take_whole()
+            if data is not None:
+                lease.bytes_read = left
+                self._finish()
+        finally:
+            self._reading = False
+        lease.read_at = lease.headers_at
+        return data
 
     async def read_some(self) -> bytes:
         """Return the next bytes of the body, ``b""`` at its end. Errors are sticky."""
@@ -216,12 +240,15 @@ class Body:
     def _finish(self) -> None:
         """The body is complete: the connection goes back, or says why it cannot."""
         exchange, lease = self._exchange, self._lease
-        self._disarm(State.COMPLETE)
-        if exchange.reusable and not lease.conn.stream.surplus():
-            self._engine.ledger.release(lease, *self._hints())
-        else:
+        self.state = State.COMPLETE
+        if not exchange.reusable or lease.conn.stream.surplus():
             self._engine.ledger.discard(lease, self._why_not_reusable(), answered=True)
-        self._tell_closed()
+        elif exchange.hint_timeout is None and exchange.hint_max is None:
+            self._engine.ledger.release(lease, None, None)
+        else:
+            self._engine.ledger.release(lease, *self._hints())
+        if lease.hooks is not None:
+            self._tell_closed()
 
     def _hints(self) -> tuple[float | None, int | None]:
         """Return the server's own limits for an idle connection, a little earlier than it says."""
@@ -266,15 +293,9 @@ class Body:
         return result
 
     def _end(self, reason: CloseReason, state: State) -> None:
-        self._disarm(state)
+        self.state = state
         self._engine.ledger.discard(self._lease, reason, answered=True)
         self._tell_closed()
-
-    def _disarm(self, state: State) -> None:
-        self.state = state
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.disarm()
 
     def _tell_closed(self) -> None:
         hooks = self._lease.hooks
@@ -291,7 +312,7 @@ class Body:
         """
         if self.state is not State.OPEN:
             return
-        self._disarm(State.CLOSED)
+        self.state = State.CLOSED
         if self._lease.detail is not None:
             self._lease.detail.close()
         lease, exchange, options = self._lease, self._exchange, self._engine.options

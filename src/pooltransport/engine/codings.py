@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pooltransport.codings import accept_encoding, codings_of
-from pooltransport.core.http1.exchange import coded_as
 from pooltransport.core.http1.request import may_ask_for_codings
 
 if TYPE_CHECKING:
@@ -33,10 +32,9 @@ def to_take_off(request: Request, asked: bytes, head: Head, exchange: Exchange) 
     decode = request.decode
     if decode is False or (decode is None and not asked):
         return ()
-    values = coded_as(head, exchange)
-    if not values:
+    if exchange.coded is None:
         return ()
-    codings = codings_of(values)
+    codings = codings_of([exchange.coded])
     if decode is None:
         return codings if codings == _GZIP else ()
     return () if head.status == _PARTIAL_CONTENT else codings

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from pooltransport import witness
 from pooltransport.core.addresses import AddressMemory
 from pooltransport.core.http1.exchange import Exchange
-from pooltransport.core.http1.request import says_close
 from pooltransport.core.keys import ConnectKey, host_of
 from pooltransport.core.pool import DialState, Limits
 from pooltransport.core.retry import Failure, should_retry
@@ -77,21 +76,19 @@ _IDEMPOTENCY_KEYS = frozenset((b"idempotency-key", b"x-idempotency-key"))
 
 
 class Engine:
-    """One transport's control flow. `find_runtime` says on which colour the caller runs, `now` the time:
+    """One transport's control flow. `now` is the time:
     the clock of `Runtime.now`, which every runtime of one engine shares; `asleep` for how long it stood still.
     """
 
     def __init__(
         self,
         options: TransportOptions,
-        find_runtime: Callable[[], Runtime],
         leak_level: str,
         now: Callable[[], float] = time.monotonic,
         asleep: Callable[[], float] = seconds_asleep,
     ) -> None:
         self.options = options
         self.now = now
-        self._find_runtime = find_runtime
         self.watch = Watch(leak_level, tuple(options.ignore_modules))
         self.routes = Routes(options)
         limits = Limits(
@@ -119,61 +116,67 @@ class Engine:
 
     # -- one request ----------------------------------------------------------------------------
 
-    async def round_trip(self, request: Request) -> tuple[Head, Body | Upgraded, GotConnInfo]:
+    async def round_trip(self, request: Request, runtime: Runtime) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         """Send `request`; return its header, the body, still to be read or closed, and on what it came.
 
-        Raises `TransportError` for what network and pool did, and whatever the caller's own body
-        raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
+        `runtime` is the caller's. Raises `TransportError` for what network and pool did, and whatever the caller's own
+        body raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
         """
-        attempts: list[Sent] = []
+        sent: Sent | None = None
+        attempts = 0
         try:
-            return await self._round_trip(request, attempts)
+            self.begin()
+            clocks = Clocks(self.settings_of(request.timeout), self.now(), request.spent)
+            key = self.key_for(request, runtime)
+            hooks = self._hooks_of(request)
+            site = self.watch.site()
+            while True:
+                if hooks is not None:
+                    hooks.tell("get_conn", key.host_port)
+                try:
+                    conn, got = await acquire(self, key, runtime, clocks, hooks)
+                except BaseException as error:
+                    self._note_failure(request, key, clocks, error)
+                    raise
+                lease = self._open_lease(request, conn, runtime, clocks, hooks, site)
+                sent = Sent()
+                attempts += 1
+                try:
+                    head, body = await self._exchange(request, lease, clocks, sent)
+                except Exception as error:
+                    if not self._may_retry(request, conn, sent, error):
+                        self._note_error(request, key, clocks, error)
+                        raise
+                    self.ledger.note(self.ledger.pool.note_retry, key.host)
+                    if hooks is not None:
+                        hooks.tell("retried", RetriedInfo(attempts, error))
+                else:
+                    return head, body, got
+                if request.body.started:
+                    await _close_body(request, sent)
+                request.body.rewind()
+                if self.routes.asks:
+                    key = self.key_for(request, runtime)
         except BaseException:
             # Last of all: the caller's generator may wait, or raise. It is closed whatever happened (Go WRITE-12).
-            await _close_body(request, attempts)
+            await _close_body(request, sent)
             raise
 
-    async def _round_trip(self, request: Request, attempts: list[Sent]) -> tuple[Head, Body | Upgraded, GotConnInfo]:
-        if os.getpid() != self.ledger.pid:
-            self.ledger.after_fork()
-        self.check_open()
-        if self.ledger.has_reports:
-            self.ledger.safe_point()
-        runtime = self._find_runtime()
-        clocks = Clocks(self.settings_of(request.timeout), self.now(), request.spent)
-        key = self.key_for(request, runtime)
+    def begin(self) -> None:
+        """Look whether a request may start, and say what is to be said before it does."""
+        ledger = self.ledger
+        if os.getpid() != ledger.pid:
+            ledger.after_fork()
+        if self.is_closed or self.is_draining:
+            self.check_open()
+        if ledger.has_reports:
+            ledger.safe_point()
+
+    def _hooks_of(self, request: Request) -> Hooks | None:
         reports = self.ledger.reports
-        hooks = bind(
+        return bind(
             request.trace, request.client_trace, self.options.trace, reports.hook_error, reports.transport_hooks
         )
-        site = self.watch.site()
-        while True:
-            if hooks is not None:
-                hooks.tell("get_conn", key.host_port)
-            try:
-                conn, got = await acquire(self, key, runtime, clocks, hooks)
-            except BaseException as error:
-                self._note_failure(request, key, clocks, error)
-                raise
-            lease = self._open_lease(request, conn, runtime, clocks, hooks, site)
-            sent = Sent()
-            attempts.append(sent)
-            try:
-                head, body = await self._exchange(request, lease, clocks, sent)
-            except Exception as error:
-                if not self._may_retry(request, conn, sent, error):
-                    self._note_error(request, key, clocks, error)
-                    raise
-                self.ledger.note(self.ledger.pool.note_retry, key.host)
-                if hooks is not None:
-                    hooks.tell("retried", RetriedInfo(len(attempts), error))
-            else:
-                return head, body, got
-            if request.body.started:
-                await _close_body(request, attempts)
-            request.body.rewind()
-            if self.routes.asks:
-                key = self.key_for(request, runtime)
 
     def _open_lease(
         self,
@@ -222,7 +225,7 @@ class Engine:
         close = options.disable_keep_alives
         accept = accepted(request, options)
         exchange = Exchange(
-            conn.codec, request.method, options.max_response_header_bytes, close_sent=close or says_close(request)
+            conn.codec, request.method, options.max_response_header_bytes, close_sent=close or request.fields.close
         )
         try:
             head = await send(request, lease, exchange, clocks, sent, options, close=close, accept_encoding=accept)
@@ -370,10 +373,10 @@ class Engine:
         self.ledger.apply(self.ledger.pool.remove_idle, conn, reason)
 
 
-async def _close_body(request: Request, attempts: list[Sent]) -> None:
+async def _close_body(request: Request, sent: Sent | None) -> None:
     """Close what the last attempt read of the body, and no other's: two may send one request at a time."""
     body = request.body
-    if attempts and (chunks := attempts[-1].chunks) is not None:
+    if sent is not None and (chunks := sent.chunks) is not None:
         await chunks.close()
     elif not body.is_empty:
         await body.aclose()

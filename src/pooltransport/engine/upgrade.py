@@ -51,6 +51,9 @@ class Upgraded:
     def hold_long(self, declared: bool) -> None:
         """It is, whatever is said: another protocol may be silent for hours."""
 
+    def take_whole(self) -> None:
+        """It has no length."""
+
     async def read_some(self) -> bytes:
         """Return the next bytes; at the end of the stream, which closes it, ``b""``."""
         if self.state is State.COMPLETE:

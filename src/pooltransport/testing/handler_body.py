@@ -136,6 +136,9 @@ class HandlerBody:
         """The trailer section, once the body was read to its end."""
         return list(self._trailers) if self.state is State.COMPLETE else []
 
+    def take_whole(self) -> None:
+        """It comes piece by piece."""
+
     async def read_some(self) -> bytes:
         """Return the next piece, ``b""`` at the end. Errors are sticky."""
         if self.state is State.COMPLETE:

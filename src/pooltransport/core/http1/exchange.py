@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from pooltransport.errors import IncompleteBody, RemoteProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .codec import Head, Http1Codec, RawHeaders
 
 _SWITCHING_PROTOCOLS = 101
@@ -52,6 +54,7 @@ class Exchange:
         "_method",
         "_overhead",
         "_pending",
+        "coded",
         "complete",
         "framing",
         "hint_max",
@@ -73,6 +76,7 @@ class Exchange:
         self._ahead: bytes | RemoteProtocolError | None = None  # what comes behind the chunk given last
         self._overhead = 0  # bytes of a chunked body fed, less those of its data and what is free
         self.framing = Framing.NONE
+        self.coded: bytes | None = None  # what Content-Encoding says, if there is a body
         self.left: int | None = None  # bytes of the body still to come, where that is known
         self.complete = False
         self.request_sent = False
@@ -146,15 +150,21 @@ class Exchange:
     def _finish_head(self, head: Head) -> None:
         fields = _interesting(head.headers)
         self._decide_keep_alive(head, fields)
-        self.framing, self.left = self._framing(head, fields)
-        if self.framing is not Framing.CHUNKED:
+        self.framing, self.left = framing, _ = self._framing(head, fields)
+        if framing is not Framing.CHUNKED:
             self._pending = self._codec.take_rest()
         self._head_done = True
-        if self.framing is Framing.NONE or self.left == 0:
+        if framing is Framing.NONE:
+            self.complete = True
+            return
+        self.coded = fields.get(b"content-encoding")
+        if self.left == 0:
             self.complete = True
 
     def _framing(self, head: Head, fields: dict[bytes, bytes]) -> tuple[Framing, int | None]:
         coding, length = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+        if coding is None and length is not None and head.status in _USUAL and self._method in _USUAL_METHODS:
+            return Framing.LENGTH, _checked(length)
         if self._method == "HEAD" or head.status in (204, 304):
             return Framing.NONE, 0
         if head.status == _SWITCHING_PROTOCOLS or (self._method == "CONNECT" and head.status < 300):
@@ -169,14 +179,15 @@ class Exchange:
         if coding is not None and head.version > "1.0":
             return Framing.CHUNKED, None
         if length is not None:
-            if not length.isdigit() or len(length) > _MOST_DIGITS or int(length) >= _TOO_LONG:
-                raise RemoteProtocolError(f"bad Content-Length {length[:40]!r}")
-            return Framing.LENGTH, int(length)
+            return Framing.LENGTH, _checked(length)
         self._keep_alive = False
         return Framing.UNTIL_CLOSE, None
 
     def _decide_keep_alive(self, head: Head, fields: dict[bytes, bytes]) -> None:
-        tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
+        connection = fields.get(b"connection")
+        tokens: Collection[bytes] = ()
+        if connection is not None:
+            tokens = {token.strip() for token in connection.lower().split(b",")}
         # Both numbers of a version are one digit. What is above 1.1 speaks as 1.1 does (Go KA-08).
         old = head.version < "1.0" or (
             head.version == "1.0" and (b"keep-alive" not in tokens or b"transfer-encoding" in fields)
@@ -209,6 +220,19 @@ class Exchange:
         self.left -= len(data)
         if self.left == 0:
             self.complete = True
+        return data
+
+    def take_whole(self) -> bytes | None:
+        """Return the whole body, if its length is known and no byte of it was given yet and all have come; else None."""
+        data, left = self._pending, self.left
+        if self.complete or left is None or len(data) < left:
+            return None
+        if len(data) > left:
+            data, self._pending = data[:left], data[left:]
+        else:
+            self._pending = b""
+        self.left = 0
+        self.complete = True
         return data
 
     def _next_chunk(self) -> bytes | None:
@@ -274,14 +298,18 @@ class Exchange:
         )
 
 
-_FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive"))
+# Where nothing but the fields says how long the body is.
+_USUAL = frozenset((200, 201, 202, 206, 301, 302, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503))
+_USUAL_METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "PATCH"))
+_FIELDS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"content-encoding"))
+_LENGTHS = frozenset(map(len, _FIELDS))
 
 
-def coded_as(head: Head, exchange: Exchange) -> list[bytes]:
-    """Return the values of Content-Encoding, if the answer has a body."""
-    if exchange.framing is Framing.NONE:
-        return []
-    return [value for name, value in head.headers if name.lower() == b"content-encoding"]
+def _checked(length: bytes) -> int:
+    """Return what a Content-Length says."""
+    if not length.isdigit() or len(length) > _MOST_DIGITS or (number := int(length)) >= _TOO_LONG:
+        raise RemoteProtocolError(f"bad Content-Length {length[:40]!r}")
+    return number
 
 
 def _switches(head: Head) -> bool:
@@ -294,12 +322,14 @@ def _switches(head: Head) -> bool:
 
 
 def _interesting(headers: RawHeaders) -> dict[bytes, bytes]:
-    """Return the fields that framing and reuse depend on; repeated ones joined, as a list field is."""
+    """Return the fields that an exchange depends on; repeated ones joined, as a list field is."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
-        # Longest first look at the length: most fields are not among the four.
-        if len(name) in (10, 14, 17) and (lower := name.lower()) in _FIELDS:
-            found[lower] = value if lower not in found else found[lower] + b"," + value
+        # First a look at the length: most fields are not among the five.
+        if len(name) in _LENGTHS and (lower := name.lower()) in _FIELDS:
+            if lower in found:
+                value = found[lower] + b"," + value  # noqa: PLW2901 - joined
+            found[lower] = value
     length = found.get(b"content-length")
     if length is not None and b"," in length:
         values = {part.strip() for part in length.split(b",")}
