@@ -20,11 +20,12 @@ SERVERS := nginx squid haproxy microsocks prometheus node go
 PACKAGE_node := nodejs
 PACKAGE_go := golang-go
 
-.PHONY: help demo test test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
+.PHONY: help demo test test-h11 test-peers test-sdks test-full soak failover observing exporting lint types typed test-lowest snapshots bench build clean
 
 help:
 	@echo "make demo        the main job, against a server on loopback; needs only Python and pip"
 	@echo "make test        the tests that need only Python and pip, in random order"
+	@echo "make test-h11    the tests of what is on the wire, without the extra speed"
 	@echo "make test-peers  the tests against real servers; needs $(SERVERS)"
 	@echo "make test-full   the tests with the written numbers, which take minutes; needs nginx node go"
 	@echo "make test-sdks   the adapters under real SDKs, beside the tools for those clients, and in their own suites"
@@ -57,6 +58,10 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	$(PYTEST) -m "not peers and not full and not soak and not sdks"
+
+# The parser is the extra's wherever it is installed, and so in `make test`: here what users have without it.
+test-h11: $(VENV)/.ready-dev
+	$(PYTEST) --codec h11 -m "not peers and not full and not soak and not sdks" tests/core tests/engine tests/go tests/field
 
 test-peers: $(VENV)/.ready-dev need-servers
 	$(PYTEST) -m "peers and not full"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from pooltransport.core.http1 import codecs
 from tests.support.leaks import find_leaks, snapshot
 from tests.support.nginx import Nginx
 from tests.support.server import ScriptedServer
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"):
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--codec", choices=["auto", "h11"], default="auto", help="what codec='auto' is in this run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make `auto` what it is where the extra `speed` is not installed."""
+    if config.getoption("--codec") == "h11":
+        codecs.has_httptools = lambda: False
+        codecs.codec_class.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

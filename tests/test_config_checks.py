@@ -521,7 +521,7 @@ VALUES: dict[str, st.SearchStrategy] = {
     "uds": st.sampled_from([None, "/run/x.sock", ""]),
     "socket_options": st.sampled_from([None, [], [(1, 2, 3)], [(1, 2)], 5]),
     "tcp_keepalive": st.sampled_from([True, False, None, (1, 2, 3), (0, 0, 0)]),
-    "codec": st.sampled_from(["auto", "h11", "curl"]),
+    "codec": st.sampled_from(["auto", "h11", "httptools", "curl"]),
     "trace": st.sampled_from([None, pt.ClientTrace(), 5]),
     "leak_detection": st.sampled_from(["off", "site", "full", None]),
     "ignore_modules": st.sampled_from([(), ["a.b"], "a", None]),

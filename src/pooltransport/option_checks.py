@@ -141,6 +141,27 @@ class Choice:
         return f"{name}={value!r}: must be one of {', '.join(map(repr, self.values))}"
 
 
+_codecs = Choice("auto", "h11", "httptools")
+_OLDEST_HTTPTOOLS = (0, 6, 4)  # with an llhttp that refuses what it should, and can be told of blanks behind a size
+
+
+def codec(name: str, value: object) -> str | None:
+    """Which parser; the one of the extra must be there."""
+    problem = _codecs(name, value)
+    if problem is None and value == "httptools" and not has_httptools():
+        return f"{name}='httptools' needs an extra: pip install 'pooltransport[speed]' [PTC116]"
+    return problem
+
+
+def has_httptools() -> bool:
+    """Report whether httptools is there, and new enough. Loads it."""
+    try:
+        from httptools import __version__  # noqa: PLC0415 - an extra
+    except ImportError:
+        return False
+    return tuple(int(part) for part in __version__.split(".")[:3] if part.isdigit()) >= _OLDEST_HTTPTOOLS
+
+
 def local_address(name: str, value: object) -> str | None:
     """A source address, alone or with a port."""
     host, port = value if isinstance(value, tuple) and len(value) == 2 else (value, 0)

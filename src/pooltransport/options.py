@@ -96,7 +96,7 @@ class OptionsDict(TypedDict, total=False):
     socket_options: Iterable[tuple[int, int, int | bytes]] | None
     tcp_keepalive: bool | tuple[int, int, int]
     happy_eyeballs_delay: float | None
-    codec: Literal["auto", "h11"]
+    codec: Literal["auto", "h11", "httptools"]
     trace: ClientTrace | None
     leak_detection: Literal["off", "site", "full"]
     lease_warn_after: float
@@ -158,7 +158,7 @@ _TABLE: dict[str, Option] = {
     "socket_options": Option(None, checks.socket_options, "PTC110"),
     "tcp_keepalive": Option(True, checks.keepalive, "PTC110"),
     "happy_eyeballs_delay": Option(0.25, checks.delay, "PTC104"),
-    "codec": Option("auto", checks.Choice("auto", "h11"), "PTC110"),
+    "codec": Option("auto", checks.codec, "PTC110"),
     "trace": Option(None, checks.trace, "PTC110"),
     "leak_detection": Option("site", checks.Choice("off", "site", "full"), "PTC110"),
     "lease_warn_after": Option(60.0, checks.seconds, "PTC104"),

@@ -289,8 +289,10 @@ def probe(
 
 def load_before_the_clock_runs() -> None:
     """Load now what the first request would load inside a step."""
-    import pooltransport.core.http1.h11_codec  # noqa: PLC0415
     import pooltransport.runtime.threads  # noqa: F401, PLC0415
+    from pooltransport.core.http1.codecs import codec_class  # noqa: PLC0415
+
+    codec_class("auto")
 
 
 def _error(error: Error) -> dict[str, Any]:

@@ -349,9 +349,9 @@ class Engine:
 
     def new_codec(self) -> Http1Codec:
         """Return a parser for a new connection."""
-        from pooltransport.core.http1.h11_codec import H11Codec  # noqa: PLC0415 - the first dial pays for it
+        from pooltransport.core.http1.codecs import codec_class  # noqa: PLC0415 - the first dial pays for it
 
-        return H11Codec(self.options.max_response_header_bytes)
+        return codec_class(self.options.codec)(self.options.max_response_header_bytes)
 
     # -- what the ledger and dials ask ----------------------------------------------------------
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pooltransport import InvalidRequest, Request
 from pooltransport.core.http1 import request as wire
-from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.errors import RemoteProtocolError
+from tests.support.codecs import CODECS, each_codec
 
 
-@pytest.fixture(params=[H11Codec])
+@pytest.fixture(params=CODECS, ids=[kind.name for kind in CODECS])
 def codec(request):
     return request.param(262_144)
 
@@ -76,6 +78,81 @@ class TestReading:
             assert codec.trailers() == []
 
 
+class TestLife:
+    """What is asked in the wrong order is told so; the exchange never does."""
+
+    def test_a_header_is_asked_for_once(self, codec):
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        codec.next_head()
+        with pytest.raises(RemoteProtocolError, match="expected a response header"):
+            codec.next_head()
+
+    def test_there_are_no_chunks_behind_the_end(self, codec):
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+        codec.next_head()
+        assert codec.next_chunk() == b""
+        assert codec.unused() == 19
+        with pytest.raises(RemoteProtocolError, match="expected a chunk"):
+            codec.next_chunk()
+
+    @pytest.mark.parametrize("question", ["unused", "take_rest", "next_head", "next_chunk"])
+    def test_forgotten_it_has_no_answer(self, codec, question):
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 204 No\r\n\r\n")
+        codec.next_head()
+        codec.take_rest()
+        with pytest.raises(AssertionError, match="told to forget"):
+            codec.feed(b"x")
+        with pytest.raises(AssertionError, match="told to forget"):
+            getattr(codec, question)()
+
+    def test_methods_without_number(self, codec):
+        """What is prepared for each method is kept for 64 of them."""
+        for number in [*range(80), *range(80)]:
+            codec.begin(f"METHOD{number}")
+            codec.feed(b"HTTP/1.1 204 No\r\n\r\n")
+            assert codec.next_head().status == 204
+
+    def test_a_header_without_end_is_given_up(self):
+        for kind in CODECS:
+            codec = kind(1000)
+            codec.begin("GET")
+            codec.feed(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500_000)
+            assert codec.next_head() is None
+            codec.feed(b"x" * 30_000)
+            with pytest.raises(RemoteProtocolError, match=r"not valid HTTP/1\.1: ."):
+                codec.next_head()
+
+    def test_what_came_before_an_error_is_good(self, codec):
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\nyou\r\nzz\r\n")
+        codec.next_head()
+        assert [codec.next_chunk(), codec.next_chunk()] == [b"hi", b"you"]
+        with pytest.raises(RemoteProtocolError, match=r"not valid HTTP/1\.1: ."):
+            codec.next_chunk()
+
+    def test_it_is_no_part_of_a_cycle(self, codec):
+        """A connection that is dropped takes its parser with it at once."""
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe")
+        codec.next_head()
+        codec.next_chunk()
+        assert not any(row is codec for part in gc.get_referents(codec) for row in gc.get_referents(part))
+
+    def test_refusing_leaves_no_cycle(self, codec):
+        gc.collect()
+        before = [row for row in gc.get_objects() if isinstance(row, RemoteProtocolError)]  # those of other tests
+        codec.begin("GET")
+        codec.feed(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n")
+        with pytest.raises(RemoteProtocolError):
+            codec.next_head()
+        del codec
+        after = [row for row in gc.get_objects() if isinstance(row, RemoteProtocolError)]
+        assert [row for row in after if not any(row is other for other in before)] == []
+
+
 NONSENSE = [
     b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
     b"HTTP/1.1 2x0 OK\r\n\r\n",
@@ -108,9 +185,10 @@ def test_nonsense_chunks(codec, data):
             continue
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_head_an_error_or_not_enough(data):
-    codec = H11Codec(262_144)
+@each_codec
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_a_head_an_error_or_not_enough(codec_type, data):
+    codec = codec_type(262_144)
     codec.begin("GET")
     try:
         head, _ = read_head(codec, b"HTTP/1.1 " + data + b"\r\n\r\n", "byte by byte")

@@ -5,17 +5,24 @@ from __future__ import annotations
 import pytest
 
 from pooltransport.core.http1.exchange import Exchange, Framing, parse_keep_alive
-from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.errors import IncompleteBody, RemoteProtocolError
+from tests.support.codecs import CODECS
 
 LIMIT = 262_144
+Codec = CODECS[0]
+
+
+@pytest.fixture(autouse=True, params=CODECS, ids=[kind.name for kind in CODECS])
+def codec_type(request, monkeypatch):
+    """Let every test of this module run over each codec."""
+    monkeypatch.setitem(globals(), "Codec", request.param)
 
 
 class Reading:
     """One answer, read as the engine reads it: the pieces go in one by one."""
 
     def __init__(self, method="GET", limit=LIMIT, *, close_sent=False, request_sent=True):
-        self.exchange = Exchange(H11Codec(limit), method, limit, close_sent=close_sent)
+        self.exchange = Exchange(Codec(limit), method, limit, close_sent=close_sent)
         self.exchange.request_sent = request_sent
         self.heads = []
         self.body = b""
@@ -201,7 +208,7 @@ class TestReuse:
         assert not reading.exchange.reusable
 
     def test_an_upgrade_ends_http(self):
-        exchange = Exchange(H11Codec(LIMIT), "GET", LIMIT)
+        exchange = Exchange(Codec(LIMIT), "GET", LIMIT)
         exchange.request_sent = True
         exchange.feed(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
         try:

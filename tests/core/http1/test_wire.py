@@ -1,4 +1,4 @@
-"""Corners of what goes out, and of the h11 codec's own life."""
+"""Corners of what goes out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import pytest
 
 from pooltransport import Request
 from pooltransport.core.http1 import request as wire
-from pooltransport.core.http1.h11_codec import H11Codec
-from pooltransport.errors import RemoteProtocolError
 from pooltransport.proxy_url import parse_proxy
 
 
@@ -72,39 +70,3 @@ class TestGzip:
     def test_else_it_is_asked_for(self):
         assert wire.may_ask_for_codings(Request("GET", "http://a.test/"))
         assert head("GET", "http://a.test/", accept_encoding=b"gzip").endswith(b"\r\nAccept-Encoding: gzip\r\n\r\n")
-
-
-class TestH11:
-    def test_methods_without_number(self):
-        """What is prepared for each method is kept for 64 of them."""
-        for number in [*range(80), *range(80)]:
-            codec = H11Codec(1000)
-            codec.begin(f"METHOD{number}")
-            codec.feed(b"HTTP/1.1 204 No\r\n\r\n")
-            assert codec.next_head().status == 204
-
-    def test_a_header_is_asked_for_once(self):
-        codec = H11Codec(1000)
-        codec.begin("GET")
-        codec.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        codec.next_head()
-        with pytest.raises(RemoteProtocolError, match="expected a response header"):
-            codec.next_head()
-
-    def test_there_are_no_chunks_behind_the_end(self):
-        codec = H11Codec(1000)
-        codec.begin("GET")
-        codec.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
-        codec.next_head()
-        assert codec.next_chunk() == b""
-        with pytest.raises(RemoteProtocolError, match="expected a chunk"):
-            codec.next_chunk()
-
-    def test_forgotten_it_has_no_answer(self):
-        codec = H11Codec(1000)
-        codec.begin("GET")
-        codec.feed(b"HTTP/1.1 204 No\r\n\r\n")
-        codec.next_head()
-        codec.take_rest()
-        with pytest.raises(AssertionError, match="told to forget"):
-            codec.feed(b"x")

@@ -28,6 +28,9 @@ class Http1Codec(Protocol):
 
     name: str
 
+    def __init__(self, limit: int) -> None:
+        """Take how many bytes of headers the exchange allows; more than that is not buffered for ever."""
+
     def begin(self, method: str) -> None:
         """Get ready for the response to a request with `method`."""
 

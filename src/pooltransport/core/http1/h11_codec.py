@@ -12,6 +12,10 @@ from pooltransport.errors import RemoteProtocolError
 
 from .codec import Head
 
+# What a codec buffers above the limit that the exchange counts exactly: more than any one read, asyncio's are of up
+# to 256 KiB. So it is the exchange's error that is seen, which names the setting.
+SLACK = 524_288
+
 _END = h11.EndOfMessage()
 # Always a proposal to upgrade, so that h11 takes a 101 whatever was asked for: what follows is the exchange's business.
 _PROPOSAL = [("Host", ""), ("Connection", "upgrade"), ("Upgrade", "any")]
@@ -26,9 +30,7 @@ class H11Codec:
     name = "h11"
 
     def __init__(self, limit: int) -> None:
-        # Above the limit that the exchange counts exactly, by more than any one read: asyncio's are of up to
-        # 256 KiB. So it is the exchange's error that is seen, which names the setting.
-        self._limit = limit + 524_288
+        self._limit = limit + SLACK
         self._connection: h11.Connection | None = None
         self._trailers: list[tuple[bytes, bytes]] = []
 
@@ -91,9 +93,19 @@ class H11Codec:
 
     def _live(self) -> h11.Connection:
         if self._connection is None:
-            raise AssertionError("the codec was asked about a response that it was told to forget")
+            raise forgotten()
         return self._connection
 
 
 def _translate(error: h11.RemoteProtocolError) -> RemoteProtocolError:
-    return RemoteProtocolError(f"the server's answer is not valid HTTP/1.1: {str(error)[:200]}")
+    return invalid(str(error))
+
+
+def invalid(what: str) -> RemoteProtocolError:
+    """Return the error for an answer that a parser refuses."""
+    return RemoteProtocolError(f"the server's answer is not valid HTTP/1.1: {what[:200]}")
+
+
+def forgotten() -> AssertionError:
+    """Return the error for a question after `take_rest`."""
+    return AssertionError("the codec was asked about a response that it was told to forget")
