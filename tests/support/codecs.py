@@ -9,10 +9,12 @@ import pytest
 from pooltransport.core.http1.exchange import Exchange
 from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.core.http1.httptools_codec import HttptoolsCodec
+from pooltransport.core.http1.plain_first import PlainFirstCodec
 from pooltransport.errors import RemoteProtocolError
 
-CODECS = [H11Codec, HttptoolsCodec]
-each_codec = pytest.mark.parametrize("codec_type", CODECS, ids=[kind.name for kind in CODECS])
+CODECS = [H11Codec, PlainFirstCodec, HttptoolsCodec]
+CODEC_NAMES = ["h11", "plain-first", "httptools"]
+each_codec = pytest.mark.parametrize("codec_type", CODECS, ids=CODEC_NAMES)
 
 _LIMIT = 262_144
 

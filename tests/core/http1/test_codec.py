@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pooltransport import InvalidRequest, Request
 from pooltransport.core.http1 import request as wire
 from pooltransport.errors import RemoteProtocolError
-from tests.support.codecs import CODECS, each_codec
+from tests.support.codecs import CODEC_NAMES, CODECS, each_codec
 
 
-@pytest.fixture(params=CODECS, ids=[kind.name for kind in CODECS])
+@pytest.fixture(params=CODECS, ids=CODEC_NAMES)
 def codec(request):
     return request.param(262_144)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import httptools
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pooltransport.core.http1 import plain_head
 from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.core.http1.httptools_codec import HttptoolsCodec
+from pooltransport.core.http1.plain_first import PlainFirstCodec
 from tests.support.codecs import REFUSED, read
 
 from .odd_messages import ALIKE, CHUNKED, OK, STRICTER
@@ -19,17 +22,46 @@ def in_pieces(message, size):
     return [message[at : at + size] for at in range(0, len(message), size)]
 
 
+@pytest.mark.parametrize("codec_type", [PlainFirstCodec, HttptoolsCodec], ids=["plain-first", "httptools"])
 @pytest.mark.parametrize("method", METHODS)
-def test_both_read_them_alike(method):
+def test_all_read_them_alike(method, codec_type):
     different = []
     for message in ALIKE:
         expected = read(H11Codec, [message], method)
-        if read(HttptoolsCodec, [message], method) != expected:
+        if read(codec_type, [message], method) != expected:
             different.append(message)
         for size in (1, 2, 7):
-            if len(message) < 2000 and read(HttptoolsCodec, in_pieces(message, size), method) != expected:
+            if len(message) < 2000 and read(codec_type, in_pieces(message, size), method) != expected:
                 different.append((size, message))
     assert different == []
+
+
+def plain_sections(messages):
+    """The header sections among `messages` that are read by neither parser, and what is read in them."""
+    for message in messages:
+        end = plain_head.SECTION_END.search(message)
+        plain = None if end is None else plain_head.read(message[: end.end()])
+        if plain is not None and not plain.coded:
+            yield message[: end.end()], plain.head
+
+
+def test_llhttp_reads_what_is_plain_alike():
+    """And h11 does, by the tests beside this one."""
+    sections = list(plain_sections(ALIKE))
+    assert len(sections) > 40
+    assert [section for section, head in sections if by_llhttp(section) != (head.status, head.headers)] == []
+
+
+def by_llhttp(section):
+    fields = []
+
+    class Sink:
+        def on_header(self, name, value):
+            fields.append((name, value))
+
+    parser = httptools.HttpResponseParser(Sink())
+    parser.feed_data(section)
+    return parser.get_status_code(), fields
 
 
 def test_the_table_is_not_blind():
@@ -83,6 +115,13 @@ def nearly_good(draw):
         gone = draw(st.integers(0, 2))
         message = message[:at] + draw(BITS) + message[at + gone :]
     return message
+
+
+@given(nearly_good(), st.sampled_from(METHODS))
+def test_what_is_plain_is_to_h11_and_to_llhttp(message, method):
+    assert read(PlainFirstCodec, [message], method) == read(H11Codec, [message], method)
+    for section, head in plain_sections([message]):
+        assert by_llhttp(section) == (head.status, head.headers)
 
 
 @given(nearly_good(), st.sampled_from(METHODS))

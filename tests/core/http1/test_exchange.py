@@ -6,13 +6,13 @@ import pytest
 
 from pooltransport.core.http1.exchange import Exchange, Framing, parse_keep_alive
 from pooltransport.errors import IncompleteBody, RemoteProtocolError
-from tests.support.codecs import CODECS
+from tests.support.codecs import CODEC_NAMES, CODECS
 
 LIMIT = 262_144
 Codec = CODECS[0]
 
 
-@pytest.fixture(autouse=True, params=CODECS, ids=[kind.name for kind in CODECS])
+@pytest.fixture(autouse=True, params=CODECS, ids=CODEC_NAMES)
 def codec_type(request, monkeypatch):
     """Let every test of this module run over each codec."""
     monkeypatch.setitem(globals(), "Codec", request.param)

@@ -18,6 +18,6 @@ def codec_class(choice: str) -> type[Http1Codec]:
         from .httptools_codec import HttptoolsCodec  # noqa: PLC0415 - only who uses it loads it
 
         return HttptoolsCodec
-    from .h11_codec import H11Codec  # noqa: PLC0415 - as above
+    from .plain_first import PlainFirstCodec  # noqa: PLC0415 - as above
 
-    return H11Codec
+    return PlainFirstCodec

@@ -2,8 +2,8 @@
 
 Rules (contract 8.2; the disagreements are listed in docs/architecture.md and in tests/core/http1/odd_messages.py):
 
-1. What this codec accepts, both parsers accept, with one result. `_PLAIN` describes header sections of which it is
-   known that h11 and llhttp read them alike. Any other is read by h11; llhttp must accept what h11 made of it.
+1. What this codec accepts, both parsers accept, with one result. A plain header section (`plain_head`) is one that h11
+   and llhttp read alike. Any other is read by h11; llhttp must accept what h11 made of it.
 2. llhttp sees one header section, whole, and nothing behind it: it cannot be told that an answer has no body, and it
    does not say where it stopped. A parser costs 0.4 us, so each section has its own.
 3. From the last chunk on, a body is fed in pieces that end wherever it may end: llhttp never sees what is behind it.
@@ -14,33 +14,20 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import TYPE_CHECKING
 
 import httptools
 
 from pooltransport.errors import RemoteProtocolError
 
-from .codec import Head
+from . import plain_head
 from .h11_codec import SLACK, H11Codec, forgotten, invalid
+
+if TYPE_CHECKING:
+    from .codec import Head
 
 _SWITCHING_PROTOCOLS = 101
 _FIRST_PRINTABLE = 0x21
-_SECTION_END = re.compile(rb"\n\r?\n")  # as h11 finds it: how lines end is judged afterwards
-# No control characters, no folded lines, no white space but inside, and one blank before a value. Every repeat is
-# possessive, so that no answer can make this slow.
-_FIELDS = (
-    rb"(?:(?![CTct](?i:ontent-length|ransfer-encoding):)"
-    rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++: ?+(?:[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![\t ]))?+\r\n)*+"
-)
-# At most one field that frames the body: with a length and a coding llhttp would refuse what is good in an answer to
-# HEAD, and h11 makes one of two lengths.
-_PLAIN = re.compile(
-    rb"HTTP/1\.([01]) (?!101)([1-9][0-9]{2}) ([!-~\x80-\xff][ !-~\x80-\xff]*+)\r\n"
-    + _FIELDS
-    + rb"(?:(?i:content-length): ?[0-9]{1,19}\r\n|(?i:transfer-encoding): ?(chunked)\r\n)?+"
-    + _FIELDS
-    + rb"\r\n"
-)
-
 # What is no chunk's size to h11, up to the first byte that makes it so: 21 digits, or blanks before an extension
 # (behind a size alone both let blanks stand, as old servers send them); and what may be the size of the last chunk.
 _LOOK = re.compile(rb"\r\n(?:(?=(0[0-9A-Fa-f]{20}|[0-9A-Fa-f]{1,20}[ \t]{1,31}+[ \t;]))|(?=(0{1,20}(?:[ \t;]|\r\n))))")
@@ -91,7 +78,7 @@ class HttptoolsCodec:
         buffer = self._live()
         if self._final:
             raise RemoteProtocolError("expected a response header, the parser has seen the final one")
-        found = _SECTION_END.search(buffer, self._searched)
+        found = plain_head.SECTION_END.search(buffer, self._searched)
         if found is None:
             self._check_unfinished(buffer)
             return None
@@ -145,13 +132,13 @@ class HttptoolsCodec:
             raise invalid("a header section without end")
 
     def _plain(self, section: bytes) -> Head | None:
-        """Return the header if the section is of the plain shape, which nearly all are (rule 1)."""
-        match = _PLAIN.fullmatch(section)
-        if match is None:
+        """Return the header if the section is of the plain shape (rule 1)."""
+        plain = plain_head.read(section)
+        if plain is None:
             return None
-        minor, status, reason, coding = match.groups()
-        fields = self._show(section, coded=coding is not None)
-        return Head(int(status), reason.decode("latin-1"), "1.1" if minor == b"1" else "1.0", fields)
+        if plain.coded:
+            self._show(section, coded=True)  # llhttp is needed for what follows
+        return plain.head
 
     def _odd(self, section: bytes) -> Head:
         """Return what h11 reads, if llhttp accepts the same written plainly.
