@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import pytest
 
+from pooltransport.core.http1.codecs import after_plain
 from pooltransport.core.http1.exchange import Exchange
 from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.core.http1.httptools_codec import HttptoolsCodec
-from pooltransport.core.http1.plain_first import PlainFirstCodec
 from pooltransport.errors import RemoteProtocolError
 
-CODECS = [H11Codec, PlainFirstCodec, HttptoolsCodec]
-CODEC_NAMES = ["h11", "plain-first", "httptools"]
+CODECS = [H11Codec, after_plain(H11Codec), HttptoolsCodec, after_plain(HttptoolsCodec)]
+CODEC_NAMES = ["h11", "h11-after-plain", "httptools", "httptools-after-plain"]
 each_codec = pytest.mark.parametrize("codec_type", CODECS, ids=CODEC_NAMES)
 
 _LIMIT = 262_144

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pooltransport.core.http1 import plain_head
 from pooltransport.core.http1.h11_codec import H11Codec
 from pooltransport.core.http1.httptools_codec import HttptoolsCodec
-from pooltransport.core.http1.plain_first import PlainFirstCodec
-from tests.support.codecs import REFUSED, read
+from tests.support.codecs import CODEC_NAMES, CODECS, REFUSED, read
 
 from .odd_messages import ALIKE, CHUNKED, OK, STRICTER
 
@@ -22,7 +21,7 @@ def in_pieces(message, size):
     return [message[at : at + size] for at in range(0, len(message), size)]
 
 
-@pytest.mark.parametrize("codec_type", [PlainFirstCodec, HttptoolsCodec], ids=["plain-first", "httptools"])
+@pytest.mark.parametrize("codec_type", CODECS[1:], ids=CODEC_NAMES[1:])
 @pytest.mark.parametrize("method", METHODS)
 def test_all_read_them_alike(method, codec_type):
     different = []
@@ -119,7 +118,7 @@ def nearly_good(draw):
 
 @given(nearly_good(), st.sampled_from(METHODS))
 def test_what_is_plain_is_to_h11_and_to_llhttp(message, method):
-    assert read(PlainFirstCodec, [message], method) == read(H11Codec, [message], method)
+    assert read(CODECS[1], [message], method) == read(H11Codec, [message], method)
     for section, head in plain_sections([message]):
         assert by_llhttp(section) == (head.status, head.headers)
 

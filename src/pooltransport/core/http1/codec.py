@@ -51,3 +51,8 @@ class Http1Codec(Protocol):
 
     def trailers(self) -> RawHeaders:
         """Return the trailer section, after the end."""
+
+
+def forgotten() -> AssertionError:
+    """Return the error for a question after `take_rest`."""
+    return AssertionError("the codec was asked about a response that it was told to forget")

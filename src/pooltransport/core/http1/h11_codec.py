@@ -10,7 +10,7 @@ import h11
 
 from pooltransport.errors import RemoteProtocolError
 
-from .codec import Head
+from .codec import Head, forgotten
 
 # What a codec buffers above the limit that the exchange counts exactly: more than any one read, asyncio's are of up
 # to 256 KiB. So it is the exchange's error that is seen, which names the setting.
@@ -104,8 +104,3 @@ def _translate(error: h11.RemoteProtocolError) -> RemoteProtocolError:
 def invalid(what: str) -> RemoteProtocolError:
     """Return the error for an answer that a parser refuses."""
     return RemoteProtocolError(f"the server's answer is not valid HTTP/1.1: {what[:200]}")
-
-
-def forgotten() -> AssertionError:
-    """Return the error for a question after `take_rest`."""
-    return AssertionError("the codec was asked about a response that it was told to forget")

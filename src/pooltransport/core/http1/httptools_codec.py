@@ -21,7 +21,8 @@ import httptools
 from pooltransport.errors import RemoteProtocolError
 
 from . import plain_head
-from .h11_codec import SLACK, H11Codec, forgotten, invalid
+from .codec import forgotten
+from .h11_codec import SLACK, H11Codec, invalid
 
 if TYPE_CHECKING:
     from .codec import Head

@@ -1,7 +1,7 @@
-"""The h11 codec that is used: what is plain is read at once, and h11 reads everything else.
+"""The codec that is used: what is plain is read at once, and a parser reads everything else.
 
-An answer with a plain header and a body of known length never comes to h11. One whose header comes in pieces, is odd,
-or announces chunks is h11's from its first byte.
+An answer with a plain header and a body of known length never comes to the parser. One whose header comes in pieces,
+is odd, or announces chunks is the parser's from its first byte.
 """
 
 from __future__ import annotations
@@ -11,45 +11,48 @@ from typing import TYPE_CHECKING
 from pooltransport.errors import RemoteProtocolError
 
 from . import plain_head
-from .h11_codec import H11Codec, forgotten
+from .codec import forgotten
 
 if TYPE_CHECKING:
-    from .codec import Head, RawHeaders
+    from collections.abc import Callable
+
+    from .codec import Head, Http1Codec, RawHeaders
 
 _SWITCHING_PROTOCOLS = 101
 
 
-class PlainFirstCodec:
-    """`Http1Codec` on h11; `limit` bounds what it buffers before it gives up, in bytes."""
+class PlainFirst:
+    """`Http1Codec` on another; `limit` bounds what it buffers before it gives up, in bytes."""
 
-    __slots__ = ("_buffer", "_final", "_h11", "_limit", "_method")
+    __slots__ = ("_buffer", "_final", "_limit", "_method", "_parser")
 
-    name = "h11"
+    name: str
+    parser_type: Callable[[int], Http1Codec]  # a class: it does not become a method
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._method = ""
         self._buffer: bytes | None = None  # what was fed and not used; None where there is no response
         self._final = False  # the final header was given
-        self._h11: H11Codec | None = None
+        self._parser: Http1Codec | None = None
 
     def begin(self, method: str) -> None:
         self._method = method
         self._buffer = b""
         self._final = False
-        self._h11 = None
+        self._parser = None
 
     def feed(self, data: bytes) -> None:
-        if self._h11 is not None:
-            self._h11.feed(data)
+        if self._parser is not None:
+            self._parser.feed(data)
         elif self._buffer is None:
             raise forgotten()
         else:
             self._buffer += data
 
     def next_head(self) -> Head | None:
-        if self._h11 is not None:
-            return self._h11.next_head()
+        if self._parser is not None:
+            return self._parser.next_head()
         buffer = self._buffer
         if buffer is None:
             raise forgotten()
@@ -63,21 +66,21 @@ class PlainFirstCodec:
             self._final = plain.head.status >= 200
             return plain.head
         self._buffer = b""
-        self._h11 = H11Codec(self._limit)
-        self._h11.begin(self._method)
-        self._h11.feed(buffer)
-        return self._h11.next_head()
+        self._parser = self.parser_type(self._limit)
+        self._parser.begin(self._method)
+        self._parser.feed(buffer)
+        return self._parser.next_head()
 
     def unused(self) -> int:
-        if self._h11 is not None:
-            return self._h11.unused()
+        if self._parser is not None:
+            return self._parser.unused()
         if self._buffer is None:
             raise forgotten()
         return len(self._buffer)
 
     def take_rest(self) -> bytes:
-        if self._h11 is not None:
-            return self._h11.take_rest()
+        if self._parser is not None:
+            return self._parser.take_rest()
         rest, self._buffer = self._buffer, None
         if rest is None:
             raise forgotten()
@@ -86,9 +89,9 @@ class PlainFirstCodec:
     def next_chunk(self) -> bytes | None:
         if self._buffer is None:
             raise forgotten()
-        if self._h11 is None:
+        if self._parser is None:
             raise RemoteProtocolError("expected a chunk, the parser saw no chunked body")
-        return self._h11.next_chunk()
+        return self._parser.next_chunk()
 
     def trailers(self) -> RawHeaders:
-        return [] if self._h11 is None else self._h11.trailers()
+        return [] if self._parser is None else self._parser.trailers()
