@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from pooltransport.stats import CloseReason
@@ -72,7 +71,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._sock = sock
         self._transport: asyncio.Transport | None = None
         self._probe = Probe(sock)
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
         self._waiter: asyncio.Future[bool] | None = None
         self._flushed: asyncio.Future[None] | None = None
@@ -311,7 +310,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         return b"" if over else None
 
     def _take(self) -> bytes:
-        data = self._chunks.popleft()
+        data = self._chunks.pop(0)
         self._buffered -= len(data)
         if self._reading_paused and self._buffered <= _LOW_WATER and self._transport is not None:
             self._reading_paused = False
