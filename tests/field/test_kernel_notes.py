@@ -82,7 +82,7 @@ def test_ports_in_time_wait(server_factory):
                 client.get(server.url)
         used, pool, _ = caught.value.__notes__
         assert "local ports towards 127.0.0.1 are in use" in used
-        assert int(used.split()[0]) == PORTS
+        assert int(used.split()[0]) >= PORTS  # the server may have a port that others left in TIME_WAIT
         assert f"0 connections open to http://127.0.0.1:{server.port}, {PORTS} closed since it began: " in pool
         assert f"{PORTS} keepalive_disabled" in pool or f"{PORTS} server_close_header" in pool
 

@@ -51,7 +51,7 @@ class Upgraded:
     def hold_long(self, declared: bool) -> None:
         """It is, whatever is said: another protocol may be silent for hours."""
 
-    def take_whole(self) -> None:
+    def take_whole(self) -> bytes | None:
         """It has no length."""
 
     async def read_some(self) -> bytes:

@@ -218,7 +218,7 @@ class _FaultyBody:
         # That the connection breaks is still to come.
         return State.OPEN if self._inner.state is State.COMPLETE and not self._closed else self._inner.state
 
-    def take_whole(self) -> None:
+    def take_whole(self) -> bytes | None:
         """It goes piece by piece, to where it breaks."""
 
     async def read_some(self) -> bytes:

@@ -136,7 +136,7 @@ class HandlerBody:
         """The trailer section, once the body was read to its end."""
         return list(self._trailers) if self.state is State.COMPLETE else []
 
-    def take_whole(self) -> None:
+    def take_whole(self) -> bytes | None:
         """It comes piece by piece."""
 
     async def read_some(self) -> bytes:
