@@ -96,6 +96,10 @@ def _targets() -> list[Target]:
     for ours in both:
         for peer in (AIOHTTP, HTTPX2):
             found.append(Target("latency", "80 % of the client's own capacity", "p99", ours, peer, 1.0, 0.7, most=True))
+        for pace, peer in (("4,000", AIOHTTP), ("800", HTTPX2)):
+            found.append(
+                Target("latency", f"{pace} requests a second for each", "p99", ours, peer, 1.0, 0.7, most=True)
+            )
     return found
 
 

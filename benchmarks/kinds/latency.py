@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LIMIT = 200
 WORKERS = 20
 SHARE = 0.8
+PACES = (800, 4000)  # what httpx2 can do on one core, and aiohttp
 PARTS = 3
 TICK = 0.001  # seconds
 SLOW_EVERY = 50  # one request of so many goes to the slow host
@@ -30,20 +31,31 @@ def measure(task: Task) -> None:
 
 async def open_loop(task: Task) -> None:
     """Do both in one pool, in a few parts: the capacity is measured anew before each, since that of a machine with
-    others on it changes; a figure is the median of the parts."""
-    found: dict[str, list[float]] = {"p99": [], "p50": [], "offered": [], "capacity": []}
+    others on it changes; a figure is the median of the parts. Then at paces that are the same for all."""
+    found: list[dict[str, float]] = []
     each = task.seconds / PARTS
     async with task.open(LIMIT) as calls:
         await schedule(calls, task, SHARE * await saturated(calls, task.url, each / 4), each / 4)  # dials what it takes
         for _ in range(PARTS):
             capacity = await saturated(calls, task.url, each / 3)
-            latencies = sorted(await schedule(calls, task, SHARE * capacity, each))
-            values = {"offered": SHARE * capacity, "capacity": capacity}
-            for name, share in (("p99", 0.99), ("p50", 0.5)):
-                values[name] = latencies[int(share * (len(latencies) - 1))] * 1e3
-            for name, value in values.items():
-                found[name].append(value)
-    say("80 % of the client's own capacity", **{name: statistics.median(values) for name, values in found.items()})
+            found.append({"capacity": capacity, **await at_pace(calls, task, SHARE * capacity, each)})
+        say("80 % of the client's own capacity", **medians(found))
+        own = SHARE * medians(found)["capacity"]
+        for pace in (pace for pace in PACES if pace <= own):
+            parts = [await at_pace(calls, task, pace, each) for _ in range(PARTS)]
+            say(f"{pace:,} requests a second for each", **medians(parts))
+
+
+async def at_pace(calls: Any, task: Task, pace: float, seconds: float) -> dict[str, float]:
+    """Offer `pace` requests a second."""
+    latencies = sorted(await schedule(calls, task, pace, seconds))
+    shares = {"p99": 0.99, "p50": 0.5}
+    return {"offered": pace} | {n: latencies[int(share * (len(latencies) - 1))] * 1e3 for n, share in shares.items()}
+
+
+def medians(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each value."""
+    return {name: statistics.median(part[name] for part in parts) for name in parts[0]}
 
 
 async def saturated(calls: Any, url: str, seconds: float) -> float:
