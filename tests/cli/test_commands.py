@@ -69,6 +69,11 @@ class TestWrongCalls:
         assert "this cannot work: the environment variable HTTPS_PROXY: " in done.err
 
 
+def heed_interrupts():
+    """Of a shell's background jobs all descendants ignore SIGINT, unless told otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class TestAsAProcess:
     def test_the_status_is_the_process(self, server_factory):
         server = server_factory(ok(b"hello"))
@@ -78,7 +83,8 @@ class TestAsAProcess:
 
     def test_interrupted(self, server_factory):
         server = server_factory(slow(threading.Event()))
-        with start("probe", server.url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with start("probe", server.url, **pipes, preexec_fn=heed_interrupts) as process:
             server.wait_for_requests(1)
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=60) == (b"", b"pooltransport: interrupted\n")

@@ -45,6 +45,7 @@ LEFT_OUT = [
 ]
 PLUGIN = """
 import httpx, httpx._client, httpx._transports
+import uvicorn.config
 from pooltransport.adapters import httpx as ours
 
 class HTTPTransport(ours.HTTPTransport):
@@ -60,6 +61,9 @@ class AsyncHTTPTransport(ours.AsyncHTTPTransport):
 made = []
 for module in (httpx, httpx._client, httpx._transports):
     module.HTTPTransport, module.AsyncHTTPTransport = HTTPTransport, AsyncHTTPTransport
+
+# Their server, as they have it: with httptools installed it would write its field names in lower case.
+uvicorn.config.HTTP_PROTOCOLS["auto"] = uvicorn.config.HTTP_PROTOCOLS["h11"]
 
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"{len(made)} transports of ours")
