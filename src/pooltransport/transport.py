@@ -170,7 +170,7 @@ class Transport(_TransportBase):
 
     def _send(self, request: Request) -> Response:
         began = self._now()
-        head, body, got = run_sync(self._engine.round_trip(request, self._find_runtime()))
+        head, body, got = run_sync(self._engine.round_trip(request, self._find_runtime))
         return Response(request, head, body, got, self._now() - began, self)
 
     def warm(self, url: str | URL, n: int) -> None:
@@ -248,13 +248,13 @@ class AsyncTransport(_TransportBase):
         if observers.anybody:
             return await self._send_watched(request)
         began = self._now()
-        head, body, got = await self._engine.round_trip(request, self._find_runtime())
+        head, body, got = await self._engine.round_trip(request, self._find_runtime)
         return AsyncResponse(request, head, body, got, self._now() - began, self)
 
     async def _send_watched(self, request: Request) -> AsyncResponse:
         began = self._now()
         with observers.watching(request, self.options) as watched:
-            head, body, got = await self._engine.round_trip(watched.request, self._find_runtime())
+            head, body, got = await self._engine.round_trip(watched.request, self._find_runtime)
             response = AsyncResponse(watched.request, head, body, got, self._now() - began, self)
             watched.answered(response)
         return response

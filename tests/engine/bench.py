@@ -25,7 +25,9 @@ class Bench:
 
     def open(self, url=URL, **fields):
         """Send a request and hold its body."""
-        self.held.append(self.runtime.run(self.engine.round_trip(Request("GET", url, **fields), self.runtime))[1])
+        self.held.append(
+            self.runtime.run(self.engine.round_trip(Request("GET", url, **fields), lambda: self.runtime))[1]
+        )
         return self.held[-1]
 
     def drop(self):

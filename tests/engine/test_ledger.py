@@ -82,7 +82,7 @@ class TestCutOff:
         """The connection is closed, and its slot goes to who waits for it."""
         bench = make_bench(SLOW, DONE, max_conns_per_host=1)
         bench.open()
-        waiting = bench.runtime.start(bench.engine.round_trip(Request("GET", URL), bench.runtime))
+        waiting = bench.runtime.start(bench.engine.round_trip(Request("GET", URL), lambda: bench.runtime))
         bench.runtime.run_until_idle()
         with pytest.raises(KeyboardInterrupt):
             bench.ledger.apply(bench.ledger.pool.remove, only_conn(bench), Interrupting())
@@ -265,7 +265,9 @@ class TestALoopThatIsGone:
         bench.open()
         bench.open(OTHER)
         bench.runtime.on_dial = None
-        waiting = bench.runtime.start(bench.engine.round_trip(Request("GET", "http://192.0.2.3/"), bench.runtime))
+        waiting = bench.runtime.start(
+            bench.engine.round_trip(Request("GET", "http://192.0.2.3/"), lambda: bench.runtime)
+        )
         bench.runtime.run_until_idle()
         assert bench.gauges == {"active": 1, "idle": 1, "dialing": 1, "leases": 1}
         bench.runtime.alive = False

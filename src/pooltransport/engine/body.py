@@ -125,7 +125,8 @@ class Body(Guarded):
             data = exchange.take_whole()
             if data is not None:
                 lease.bytes_read = left
-                self._finish()
+                if self.state is _OPEN:  # not closed meanwhile by another thread
+                    self._finish()
         finally:
             self._reading = False
         lease.read_at = lease.headers_at

@@ -116,16 +116,20 @@ class Engine:
 
     # -- one request ----------------------------------------------------------------------------
 
-    async def round_trip(self, request: Request, runtime: Runtime) -> tuple[Head, Body | Upgraded, GotConnInfo]:
+    async def round_trip(
+        self, request: Request, find_runtime: Callable[[], Runtime]
+    ) -> tuple[Head, Body | Upgraded, GotConnInfo]:
         """Send `request`; return its header, the body, still to be read or closed, and on what it came.
 
-        `runtime` is the caller's. Raises `TransportError` for what network and pool did, and whatever the caller's own
-        body raised. Retries what is certainly not answered by a connection that had gone stale (Go RETRY).
+        `find_runtime` says on which the caller runs. Raises `TransportError` for what network and pool did, and
+        whatever the caller's own body raised. Retries what is certainly not answered by a connection that had gone
+        stale (Go RETRY).
         """
         sent: Sent | None = None
         attempts = 0
         try:
             self.begin()
+            runtime = find_runtime()
             clocks = Clocks(self.settings_of(request.timeout), self.now(), request.spent)
             key = self.key_for(request, runtime)
             hooks = self._hooks_of(request)
