@@ -74,25 +74,25 @@ def test_on_asyncio(server_factory, codec):
     assert cost.count < 3150, cost.by_file.most_common(12)
 
 
+def blocking(call):
+    """What `call`, which reads an answer whole, usually costs."""
+    costs = []
+    for _ in range(ROUNDS):
+        with Meter() as meter:
+            assert call() == b"hello"
+        costs.append(meter)
+    return usual(costs)
+
+
 def test_on_threads(server_factory):
     url = server_factory(ok()).url
-    costs = []
     with pt.Transport() as transport:
-        for _ in range(ROUNDS):
-            with Meter() as meter:
-                assert transport.round_trip(pt.Request("GET", url)).read() == b"hello"
-            costs.append(meter)
-    cost = usual(costs)
+        cost = blocking(lambda: transport.round_trip(pt.Request("GET", url)).read())
     assert cost.count < 3250, cost.by_file.most_common(12)
 
 
 def test_a_client_adds_little(server_factory):
     url = server_factory(ok()).url
-    costs = []
     with pt.Client() as client:
-        for _ in range(ROUNDS):
-            with Meter() as meter:
-                assert client.get(url).content == b"hello"
-            costs.append(meter)
-    cost = usual(costs)
+        cost = blocking(lambda: client.get(url).content)
     assert cost.count < 3900, cost.by_file.most_common(12)
